@@ -1,0 +1,41 @@
+"""
+What a child process must forget: the one place that knows about ``os.fork``.
+
+A forked child has its parent's objects but only one thread. Locks that other threads held stay locked for
+ever, descriptors share their file locks with the parent, and lines that wait belong to the parent. Whatever
+owns such things registers here and gets a call in the child, before any code of the application runs there.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+__all__ = ["ForkAware", "forget_in_child"]
+
+
+class ForkAware(Protocol):
+    """Something with state that a forked child must not share with its parent."""
+
+    def after_fork_in_child(self) -> None:
+        """Drop what is the parent's; take no lock, write nothing, never raise."""
+
+
+_registered: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+
+
+def forget_in_child(owner: ForkAware) -> None:
+    """Call *owner*'s ``after_fork_in_child`` in every child forked from now on, for as long as it lives."""
+    _registered.add(owner)
+
+
+def _after_fork_in_child() -> None:
+    # The set may have been in the middle of a change in another thread when the process forked: its internal
+    # bookkeeping then holds removals back for ever, which list() does not mind.
+    for owner in list(_registered):
+        owner.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

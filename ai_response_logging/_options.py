@@ -1,0 +1,117 @@
+"""The handler's options, with their units and ranges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DURABILITIES", "Options"]
+
+DURABILITIES: Final = ("memory", "crash", "power")
+_SIZE: Final = 1 << 62
+_TIME: Final = 1e9  # seconds; some thirty years, and still a timeout the kernel takes
+
+# name -> (kind, least, most, what it is, with its unit)
+_RANGES: Final[dict[str, tuple[type, float, float, str]]] = {
+    "queue_max_size": (int, 1, 10_000_000, "records that may wait in memory"),
+    "queue_max_bytes": (int, 1, _SIZE, "bytes that may wait in memory"),
+    "batch_size": (int, 1, 10_000, "records; so many that wait are written at once"),
+    "flush_interval": (float, 0, _TIME, "seconds that a record waits at most for a batch"),
+    "max_retries": (int, 0, 1_000_000, "attempts after a failed write"),
+    "retry_delay": (float, 0, _TIME, "seconds; the n-th retry waits n times as long"),
+    "lock_timeout": (float, 0, _TIME, "seconds the listener waits for the lock"),
+    "caller_timeout": (float, 0, _TIME, "seconds a log call may take when the queue is full"),
+    "close_timeout": (float, 0, _TIME, "seconds that flush() and close() take at most"),
+    "max_bytes": (int, 0, _SIZE, "bytes at which a new file is begun; 0 for never"),
+    "backup_count": (int, 0, _SIZE, "rotated files to keep; 0 keeps all"),
+    "file_mode": (int, 0, 0o777, "permissions of files, octal"),
+    "directory_mode": (int, 0, 0o777, "permissions of directories, octal"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """
+    What can be set on :class:`~ai_response_logging.AIResponseHandler`, validated.
+
+    Raises:
+        ConfigError: A value is of the wrong kind or out of its range.
+    """
+
+    queue_max_size: int = 1000
+    queue_max_bytes: int = 64 << 20
+    batch_size: int = 10
+    flush_interval: float = 5.0
+    max_retries: int = 3
+    retry_delay: float = 0.5
+    durability: str = "crash"
+    lock_timeout: float = 10.0
+    caller_timeout: float = 1.0
+    close_timeout: float = 10.0
+    max_bytes: int = 0
+    backup_count: int = 0
+    compress: bool = False
+    file_mode: int = 0o600
+    directory_mode: int = 0o700
+    journal_directory: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in _RANGES:
+            value = getattr(self, name)
+            if name.endswith("_mode"):
+                value = _octal(name, value)
+            object.__setattr__(self, name, _number(name, value))
+        if self.durability not in DURABILITIES:
+            raise _complaint("durability", f"one of {', '.join(DURABILITIES)}", self.durability)
+        if not isinstance(self.compress, bool):
+            raise _complaint("compress", "true or false", self.compress)
+
+    @classmethod
+    def checked(cls, options: Mapping[str, Any]) -> Options:
+        """Return *options* validated; a name that is none of ours is an error that names the nearest one."""
+        for name in options:
+            if name not in cls.names():
+                near = get_close_matches(name, cls.names(), n=1)
+                hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(cls.names())}"
+                raise ConfigError(f"there is no option {name!r}: {hint}", name)
+        return cls(**options)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all options."""
+        return tuple(field.name for field in fields(cls))
+
+
+def _complaint(name: str, allowed: str, found: object) -> ConfigError:
+    return ConfigError(f"{name} must be {allowed}, got {found!r}", name)
+
+
+def _number(name: str, value: Any) -> float:
+    kind, least, most, meaning = _RANGES[name]
+    allowed = f"{_shown(name, least)} to {_shown(name, most)} ({meaning})"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise _complaint(name, allowed, value)
+    if not least <= value <= most or (kind is int and value != int(value)):
+        raise _complaint(name, allowed, value)
+    return int(value) if kind is int else float(value)
+
+
+def _shown(name: str, bound: float) -> str:
+    return f"0o{int(bound):o}" if name.endswith("_mode") else f"{bound:g}" if bound < 1e5 else str(int(bound))  # noqa: PLR2004  a number people can read
+
+
+def _octal(name: str, value: Any) -> Any:
+    """Return a mode as a number; YAML 1.1 reads 0600 as octal but hands 0o600 over as text."""
+    if isinstance(value, str):
+        try:
+            return int(value, 8)
+        except ValueError:
+            raise _complaint(name, "permissions in octal, such as 0600", value) from None
+    return value

@@ -1,0 +1,232 @@
+"""
+One LogRecord -> exactly one line of bytes.
+
+The short way takes the record's extra fields straight into orjson behind a head of our own fields. What orjson
+refuses, or would falsify, goes the careful way through :mod:`._plain`; nothing makes a record vanish.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from functools import lru_cache
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
+
+from ._plain import has_unfaithful_null, plain_fields
+from .record import (
+    OWN_FIELDS,
+    SCHEMA_VERSION,
+    Encoded,
+    host_name,
+    new_writer_id,
+    provider_of,
+    seal,
+    tail_of,
+    timestamp,
+    uuid7,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["AIResponseFormatter", "Head", "current_head"]
+
+STATUS_ATTRIBUTE: Final = "ai_status"
+# What is not the application's data: LogRecord's own attributes, what formatters leave on a record, our status.
+_NOT_EXTRA: Final = frozenset({*vars(logging.makeLogRecord({})), *RESERVED_ATTRS, "taskName", STATUS_ATTRIBUTE})
+
+
+class Head(NamedTuple):
+    """What `logging` itself knows of a record; `created` is in seconds since 1970."""
+
+    created: float
+    level: str
+    logger: str
+    message: str
+    pid: int
+    thread: str
+
+
+@lru_cache(maxsize=512)
+def _quoted(text: str) -> bytes:
+    """Return *text* as a JSON string; for the few texts that come again and again."""
+    return _quote(text)
+
+
+def _quote(text: str) -> bytes:
+    try:
+        return orjson.dumps(text)
+    except TypeError:  # a lone surrogate
+        return orjson.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+class AIResponseFormatter(BaseJsonFormatter):
+    """
+    Formats a LogRecord as one line of the log.
+
+    It is a python-json-logger formatter and takes that class's options (``rename_fields``, ``static_fields``,
+    ``defaults``, ``reserved_attrs``, ...) for the application's own fields; the fields that make a line
+    provable (:data:`~.record.OWN_FIELDS`, ``record_id``) keep their names.
+
+    Threads: any.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._is_plain = not args and not any(options.values())
+        self._host = _quoted(host_name())
+        self._own_pid = 0
+
+    def format(self, record: logging.LogRecord) -> str:
+        """
+        Return *record* as one line without its newline, for use on any handler.
+
+        The formatter is a writer of its own then, with its own numbers.
+        """
+        if self._own_pid != os.getpid():  # the first line; and a child must not go on with its parent's numbers
+            self._own_pid, self._own_tail, self._own_lines = os.getpid(), tail_of(new_writer_id()), count()
+        return seal(self.encode(record).body, self._own_tail, next(self._own_lines)).decode().removesuffix("\n")
+
+    def encode(self, record: logging.LogRecord) -> Encoded:
+        """Return *record* encoded; never raises for a value in it."""
+        named: list[dict[str, str]] = []
+        if self._is_plain and not isinstance(record.msg, dict):
+            fields = {
+                key: value for key, value in record.__dict__.items() if key not in _NOT_EXTRA and value is not None
+            }
+        else:
+            fields = self._fields_by_options(record)
+        message = self._message_of(record, named)
+        if record.exc_info or record.exc_text or record.stack_info:
+            self._add_exception(fields, record)
+        head = Head(
+            record.created,
+            record.levelname,
+            record.name,
+            message,
+            record.process or os.getpid(),
+            record.threadName or "",
+        )
+        return self.encode_fields(fields, head, named)
+
+    def encode_fields(self, fields: dict[str, Any], head: Head, named: list[dict[str, str]] | None = None) -> Encoded:
+        """
+        Return *fields* encoded behind *head*.
+
+        Args:
+            fields: The application's fields, without None; the dict is ours to change, its values are not.
+            head: What stands before them.
+            named: Replacements made so far, for ``encode_errors``.
+        """
+        named = named or []
+        if not OWN_FIELDS.isdisjoint(fields):
+            _set_aside(fields)
+        if "platform" in fields and "provider" not in fields:
+            fields["provider"] = provider_of(fields["platform"])
+        record_id = str(fields.pop("record_id", None) or uuid7())
+        event = fields.pop("event", None) or "response"
+        members = None if named else _short_way(fields)
+        if members is None:
+            members = _careful_way(fields, named)
+        body = self._head(head, record_id, str(event))
+        return Encoded(b"%b,%b" % (body, members) if members else body, record_id, bool(named))
+
+    def _head(self, head: Head, record_id: str, event: str) -> bytes:
+        created_us = _microseconds(head.created)
+        return (
+            b'{"schema_version":"%b","record_id":%b,"timestamp":"%b","unix_timestamp":%d.%06d,"event":%b,'
+            b'"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b'
+        ) % (
+            SCHEMA_VERSION.encode(), _quote(record_id), timestamp(created_us).encode(), *divmod(created_us, 1_000_000),
+            _quoted(event), _quoted(head.level), _quoted(head.logger), _quote(head.message),
+            self._host, head.pid, _quoted(head.thread),
+        )  # fmt: skip
+
+    def _message_of(self, record: logging.LogRecord, named: list[dict[str, str]]) -> str:
+        if isinstance(record.msg, dict):  # python-json-logger's habit: the dict is the fields, the message is empty
+            return ""
+        try:
+            return record.getMessage()
+        except Exception as error:  # noqa: BLE001  bad %-arguments or a __str__ that raises: keep what can be kept
+            plain, _ = plain_fields({"message": record.msg, "args": record.args})
+            named.append({"path": "message", "type": type(error).__name__})
+            return f"{plain['message']} {plain['args']}"
+
+    def _fields_by_options(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Return the application's fields as python-json-logger's options want them."""
+        fields: dict[str, Any] = {}
+        record.message = self._message_of(record, [])
+        if "asctime" in self._required_fields:
+            record.asctime = self.formatTime(record, self.datefmt)
+        self.add_fields(fields, record, dict(record.msg) if isinstance(record.msg, dict) else {})
+        # The parent leaves out names with a leading underscore; here every field is kept.
+        fields |= {key: value for key, value in record.__dict__.items() if key[:1] == "_" and key not in _NOT_EXTRA}
+        fields.pop(STATUS_ATTRIBUTE, None)
+        fields = self.process_log_record(fields)
+        return {key: value for key, value in fields.items() if value is not None}
+
+    def _add_exception(self, fields: dict[str, Any], record: logging.LogRecord) -> None:
+        """Put a traceback in ``exc_info``, and what it says in ``error_class`` and ``error_message`` if nothing did."""
+        if record.exc_info and record.exc_info[0] is not None:
+            fields.setdefault("error_class", record.exc_info[0].__qualname__)
+            fields.setdefault("error_message", _text_of(record.exc_info[1]))
+            fields.setdefault("exc_info", self.formatException(record.exc_info))
+        elif record.exc_text:
+            fields.setdefault("exc_info", record.exc_text)
+        if record.stack_info:
+            fields.setdefault("stack_info", self.formatStack(record.stack_info))
+
+
+def current_head(message: str, level: str, logger: str) -> Head:
+    """Return the head of a record that is made here and now, without a LogRecord."""
+    return Head(time.time(), level, logger, message, os.getpid(), threading.current_thread().name)
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  an exception's __str__ is foreign code
+        return f"<{type(value).__name__}>"
+
+
+def _microseconds(created: float) -> int:
+    try:
+        micros = round(created * 1e6)
+        time.gmtime(micros // 1_000_000)
+    except (ValueError, OverflowError, OSError, TypeError):  # somebody made a record with a time that is none
+        return time.time_ns() // 1000
+    return max(micros, 0)
+
+
+def _set_aside(fields: dict[str, Any]) -> None:
+    """Move the caller's values under our names to ``metadata["caller.<name>"]``, in a new dict."""
+    metadata = fields.get("metadata")
+    moved = dict(metadata) if isinstance(metadata, dict) else {} if metadata is None else {"metadata": metadata}
+    for name in OWN_FIELDS & fields.keys():
+        moved[f"caller.{name}"] = fields.pop(name)
+    fields["metadata"] = moved
+
+
+def _short_way(fields: Mapping[str, Any]) -> bytes | None:
+    """Return *fields* as the inside of a JSON object; None where only the careful way is right."""
+    try:
+        text = orjson.dumps(fields)
+    except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
+        return None
+    if b"null" in text and has_unfaithful_null(fields):
+        return None
+    return text[1:-1]
+
+
+def _careful_way(fields: Mapping[Any, Any], named: list[dict[str, str]]) -> bytes:
+    plain, replaced = plain_fields(fields)
+    named.extend(replaced)
+    if named:
+        plain["encode_errors"] = named
+    return orjson.dumps(plain)[1:-1]

@@ -1,0 +1,227 @@
+"""
+What a record is: its fields, its identity, its checksum and where it goes.
+
+One record is one line: a flat JSON object that ends with ``"writer_id"``, ``"seq"`` and ``"checksum"``.
+``docs/reference/record.md`` describes every field.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import zlib
+from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CHECKSUM_MARK",
+    "DEFAULT_LOG_FILE",
+    "EVENTS",
+    "LOGGER_NAME",
+    "OWN_FIELDS",
+    "PROVIDERS",
+    "SCHEMA_VERSION",
+    "Encoded",
+    "ResponseFields",
+    "checksum",
+    "default_log_path",
+    "new_writer_id",
+    "provider_of",
+    "seal",
+    "tail_of",
+    "timestamp",
+    "uuid7",
+]
+
+SCHEMA_VERSION: Final = "1.0"
+LOGGER_NAME: Final = "ai_responses"
+DEFAULT_LOG_FILE: Final = "data/ai_responses/ai_responses.jsonl"
+CHECKSUM_MARK: Final = b',"checksum":"'
+EVENTS: Final = frozenset({"response", "start", "attempt", "tombstone"})
+
+# Always written by us. A caller's value under one of these names is kept as metadata["caller.<name>"].
+OWN_FIELDS: Final = frozenset({
+    "schema_version", "timestamp", "unix_timestamp", "writer_id", "seq", "level", "logger", "message",
+    "host", "pid", "thread", "checksum", "encode_errors", "redacted",
+})  # fmt: skip
+
+# The provider's stable, lower-case name <- its platforms as people write them.
+_PLATFORMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "anthropic": ("anthropic", "claude"),
+    "azure.openai": ("azure.openai", "azure", "azure openai"),
+    "deepseek": ("deepseek", "深度求索"),
+    "doubao": ("doubao", "豆包", "字节", "火山引擎", "volcengine", "ark"),
+    "gemini": ("gemini", "google"),
+    "hunyuan": ("hunyuan", "混元", "腾讯混元", "元宝", "腾讯元宝"),
+    "moonshot": ("moonshot", "月之暗面", "kimi"),
+    "openai": ("openai", "chatgpt", "gpt"),
+    "qwen": ("qwen", "通义千问", "通义", "千问", "阿里云百炼", "dashscope", "tongyi"),
+    "spark": ("spark", "讯飞星火", "星火"),
+    "wenxin": ("wenxin", "文心一言", "文心", "百度", "ernie", "qianfan"),
+    "zhipu": ("zhipu", "智谱", "智谱ai", "智谱清言", "zhipuai", "chatglm", "glm"),
+}
+PROVIDERS: Final[Mapping[str, str]] = {name: provider for provider, names in _PLATFORMS.items() for name in names}
+
+
+class ResponseFields(TypedDict, total=False):
+    """
+    The usual fields of one answer, typed so that an editor helps; any other keyword is accepted and kept.
+
+    Times are milliseconds where the name ends in ``_ms`` and seconds where it ends in ``_seconds``.
+    """
+
+    record_id: str
+    call_id: str
+    event: str
+    question: str
+    response: str
+    platform: str
+    provider: str
+    model: str
+    response_model: str
+    api_version: str
+    operation: str
+    system: str
+    messages: list[object]
+    tools: list[object]
+    tool_calls: list[object]
+    choices: list[object]
+    finish_reasons: list[str]
+    response_id: str
+    request_id: str
+    success: bool
+    error_type: str
+    error_class: str
+    error_message: str
+    http_status_code: int
+    retry_count: int
+    attempts: list[object]
+    latency_ms: float
+    ttft_ms: float
+    stream: bool
+    stream_end: str
+    tokens_used: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
+    stop: list[str]
+    timeout_seconds: float
+    brand: str
+    competitor: str
+    industry: str
+    question_category: str
+    execution_id: str
+    question_index: int
+    total_questions: int
+    model_index: int
+    total_models: int
+    session_id: str
+    user_id: str
+    trace_id: str
+    span_id: str
+    circuit_breaker_open: bool
+    response_quality_score: float
+    raw_request: object
+    raw_response: object
+    metadata: dict[str, object]
+    tags: list[str]
+
+
+class Encoded(NamedTuple):
+    """One record as bytes, still without writer, number and checksum; see :func:`seal`."""
+
+    body: bytes
+    record_id: str
+    replaced: bool
+
+
+def provider_of(platform: object) -> str:
+    """Return the stable provider name for *platform* as a caller wrote it; unknown ones in lower case."""
+    name = str(platform).strip().lower()
+    return PROVIDERS.get(name, name)
+
+
+def uuid7() -> str:
+    """
+    Return a new UUIDv7 as text: 48 bits of milliseconds, 74 random bits.
+
+    The random bits come from the kernel for each id, so that no forked child can repeat its parent's.
+
+    Source: RFC 9562, section 5.7.
+    """
+    digits = f"{time.time_ns() // 1_000_000:012x}"
+    noise = os.urandom(10).hex()
+    variant = "89ab"[int(noise[3], 16) & 3]
+    return f"{digits[:8]}-{digits[8:]}-7{noise[:3]}-{variant}{noise[4:7]}-{noise[7:19]}"
+
+
+def new_writer_id() -> str:
+    """
+    Return an id for one writer: ``<host>-<pid>-<start, ms since 1970, hex>-<64 random bits, hex>``.
+
+    The random bits are the identity; the rest is for people. Containers share host names and are all pid 1.
+    """
+    return f"{host_name()}-{os.getpid()}-{time.time_ns() // 1_000_000:x}-{os.urandom(8).hex()}"
+
+
+def host_name() -> str:
+    """Return this machine's name, or ``localhost`` where it has none."""
+    return socket.gethostname().encode("utf-8", "replace").decode() or "localhost"
+
+
+_second: tuple[int, str] = (-1, "")
+
+
+def timestamp(created_us: int) -> str:
+    """Return microseconds since 1970 as RFC 3339 in UTC, as in ``2026-11-23T19:05:41.000123Z``."""
+    global _second  # noqa: PLW0603  one immutable tuple, so a race between threads only formats twice
+    seconds, micros = divmod(created_us, 1_000_000)
+    known, text = _second
+    if known != seconds:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        _second = (seconds, text)
+    return f"{text}.{micros:06d}Z"
+
+
+def checksum(prefix: bytes) -> bytes:
+    """Return the 8 lower-case hex digits that belong behind *prefix*, a line's bytes before :data:`CHECKSUM_MARK`."""
+    return b"%08x" % zlib.crc32(prefix)
+
+
+def tail_of(writer_id: str) -> bytes:
+    """Return what stands between a line's body and its number, for :func:`seal`; the same for all lines of a writer."""
+    return b',"writer_id":%b,"seq":' % orjson.dumps(writer_id)
+
+
+def seal(body: bytes, tail: bytes, seq: int) -> bytes:
+    """
+    Return *body* as a finished line: with its writer, its number, its checksum and its newline.
+
+    Args:
+        body: A JSON object in UTF-8 without its closing brace.
+        tail: The writer, see :func:`tail_of`.
+        seq: The line's number within its writer, from 0.
+    """
+    prefix = b"%b%b%d" % (body, tail, seq)
+    return b'%b,"checksum":"%08x"}\n' % (prefix, zlib.crc32(prefix))
+
+
+def default_log_path(filename: str | os.PathLike[str] | None = None) -> str:
+    """
+    Return the absolute path of the log.
+
+    *filename*, else the environment variable ``AI_RESPONSES_FILE``, else :data:`DEFAULT_LOG_FILE` below the
+    current directory.
+    """
+    chosen = filename or os.environ.get("AI_RESPONSES_FILE") or DEFAULT_LOG_FILE
+    return os.path.abspath(os.path.expanduser(os.fspath(chosen)))

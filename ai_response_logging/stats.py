@@ -1,0 +1,92 @@
+"""What is counted, as one consistent snapshot, and how often a fault is told."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TypedDict
+
+__all__ = ["FaultLog", "Snapshot", "tell"]
+
+QUIET_S = 60.0
+
+
+class Snapshot(TypedDict):
+    """
+    The counters of one writer at one instant.
+
+    ``accepted == written + written_sync + pending + failed`` holds in every snapshot. All are numbers of
+    records since the writer began; a forked child starts at 0.
+    """
+
+    accepted: int
+    """Records handed to the handler."""
+    written: int
+    """In the file, put there by the listener, or by the caller where no listener runs."""
+    written_sync: int
+    """In the file, put there by the caller because the queue was full."""
+    failed: int
+    """Nowhere."""
+    pending: int
+    """On their way: in the queue, in the batch, in the journal."""
+    queue_size: int
+    """Of these, in the queue."""
+    queued: int
+    """Running total of the status ``queued``."""
+    spilled: int
+    """Running total of the status ``spilled``."""
+    replayed: int
+    """Other writers' lines brought home; not in ``accepted``."""
+    retried: int
+    """Attempts that followed a failed one."""
+    encode_errors: int
+    """Records in which a value had to be replaced."""
+    rotations: int
+    """Times this writer began a new file."""
+    durability: str
+    """What holds now: ``memory``, ``crash`` or ``power``."""
+    worker_alive: bool
+    """Whether the listener's thread runs."""
+    last_error: str | None
+    """The newest fault, as text."""
+    last_error_time: float | None
+    """When it was, seconds since 1970."""
+
+
+class FaultLog:
+    """
+    Remembers faults and says which of them are worth telling: each kind at most once a minute, with a count.
+
+    Threads: any; a race between two threads can only tell a fault twice.
+    """
+
+    def __init__(self) -> None:
+        self.last_error: str | None = None
+        self.last_error_time: float | None = None
+        self._told_at_s: dict[str, float] = {}
+        self._untold: dict[str, int] = {}
+
+    def note(self, kind: str, text: str) -> int:
+        """Remember one fault; return how many of its *kind* to tell now, 0 for none."""
+        self.last_error, self.last_error_time = text, time.time()
+        count = self._untold.get(kind, 0) + 1
+        now_s = time.monotonic()
+        if kind in self._told_at_s and now_s - self._told_at_s[kind] < QUIET_S:
+            self._untold[kind] = count
+            return 0
+        self._told_at_s[kind] = now_s
+        self._untold[kind] = 0
+        return count
+
+
+def tell(handler: logging.Handler, error: Exception) -> None:
+    """Tell *error* the way `logging` tells a handler's errors: through ``handleError``, which users may override."""
+    record = logging.makeLogRecord({"name": __package__, "levelname": "ERROR", "msg": str(error)})
+    try:
+        _raise(error)
+    except Exception:  # noqa: BLE001  handleError reads the exception that is being handled
+        handler.handleError(record)
+
+
+def _raise(error: Exception) -> None:
+    raise error
