@@ -1,0 +1,184 @@
+"""
+Append whole blocks to the log, and put right what a killed writer left.
+
+Raw ``write`` on an O_APPEND descriptor, always under the cross-process lock. After a short write the rest of the
+same block follows, never the block again: whoever writes a block twice after half of it arrived makes one torn
+line and one duplicate. When the kernel refuses in the middle, whole lines that arrived have arrived; only the
+piece of a line behind them is cut off.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from io import FileIO
+from typing import TYPE_CHECKING
+
+from ._paths import describe_file_type, utc_suffix
+from .errors import AppendError, LogPathError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["append_block", "arrived_lines", "cut_back", "open_log", "repair_tail"]
+
+_CHUNK = 1 << 16
+
+
+def open_log(path: str, file_mode: int) -> FileIO:
+    """
+    Open the log at *path* for appending and reading back, making it with exactly *file_mode* if need be.
+
+    Raises:
+        LogPathError: A symbolic link, directory, FIFO or device stands there.
+        OSError: It cannot be opened.
+    """
+    # O_NOFOLLOW: a link that somebody put in the log's place must not lead us into another file.
+    # O_NONBLOCK: opening a FIFO would wait for a reader; on a regular file it changes nothing.
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        try:
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            descriptor = _create(path, flags, file_mode)
+    except OSError as error:
+        if kind := describe_file_type(path):
+            raise LogPathError(path, kind) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise LogPathError(path, describe_file_type(path) or "something else")
+    return FileIO(descriptor, "r+")
+
+
+def _create(path: str, flags: int, file_mode: int) -> int:
+    try:
+        # With no more rights than asked for from the first instant on; fchmod then undoes the umask.
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, file_mode & 0o700)
+    except FileExistsError:  # another process was quicker
+        return os.open(path, flags)
+    with suppress(OSError):  # a file system without modes
+        os.fchmod(descriptor, file_mode)
+    return descriptor
+
+
+def append_block(descriptor: int, block: bytes, *, path: str) -> None:
+    """
+    Append *block* whole, or say how much of it got there.
+
+    Args:
+        descriptor: Open with O_APPEND, under the cross-process lock.
+        block: Whole UTF-8 lines, each with its newline.
+        path: Named in errors only.
+
+    Raises:
+        AppendError: The kernel refused; ``written_bytes`` stand in the file.
+
+    Durability: Survives kill -9 on return; loss of power only after a sync.
+    Threads: Any, one at a time; the lock is the caller's.
+    Source: POSIX write(2), short writes on regular files.
+    """
+    written, size = 0, len(block)
+    rest = memoryview(block)
+    while written < size:
+        try:
+            count = os.write(descriptor, rest[written:])
+        except OSError as error:  # ENOSPC, EDQUOT, EIO, EFBIG, EAGAIN, EROFS, ...: the same for us, the rest waits
+            raise AppendError(path, error.errno or 0, written, size) from error
+        if count == 0:  # POSIX lets a file system say "nothing, and no error"; asking for ever would hang
+            raise AppendError(path, 0, written, size)
+        written += count
+
+
+def arrived_lines(descriptor: int, start: int, lines: Sequence[bytes]) -> int:
+    """Return how many of *lines* stand whole and in order in the file from byte *start* on."""
+    found = 0
+    for line in lines:
+        if os.pread(descriptor, len(line), start) != line:
+            break
+        start += len(line)
+        found += 1
+    return found
+
+
+def cut_back(descriptor: int, size: int, *, expected: int) -> bool:
+    """
+    Cut the file back from *expected* bytes to *size* after a failed append; False if that cannot be done.
+
+    A piece of a line that stays is left to :func:`repair_tail`: whoever appends next finds it. A file that is not
+    as long as expected has bytes of somebody who takes no lock, and those are not ours to cut.
+    """
+    try:
+        if os.fstat(descriptor).st_size != expected:
+            return False
+        if size != expected:
+            os.ftruncate(descriptor, size)
+    except OSError:
+        return False
+    return True
+
+
+def repair_tail(descriptor: int, path: str, file_mode: int) -> str:
+    """
+    Move a torn last line aside into ``<path>.torn-<UTC>``, so that the next record is not glued to it.
+
+    Returns:
+        The name of the file that now holds it; empty if the last line is whole.
+
+    Raises:
+        OSError: Neither could it be moved nor could the line be closed.
+
+    Durability: The torn bytes are copied and synced before they are cut off. Killed in between, the next writer
+    copies them once more: a torn file may stand twice, a record never.
+    """
+    size = os.fstat(descriptor).st_size
+    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+        return ""
+    start = _last_line_start(descriptor, size)
+    torn = ""
+    try:
+        torn = _copy_aside(descriptor, start, size, path, file_mode)
+        os.ftruncate(descriptor, start)
+    except OSError:
+        # No room or no right for a new file, or no cutting. The log must go on: end the torn line where it is.
+        # Readers skip it and verify names it; its bytes are still there.
+        append_block(descriptor, b"\n", path=path)
+        if torn:
+            os.unlink(torn)
+        return ""
+    return torn
+
+
+def _last_line_start(descriptor: int, size: int) -> int:
+    """Return where the last line begins: behind the last newline, or at 0."""
+    end = size
+    while end > 0:
+        begin = max(0, end - _CHUNK)
+        found = os.pread(descriptor, end - begin, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
+
+
+def _copy_aside(descriptor: int, start: int, end: int, path: str, file_mode: int) -> str:
+    torn = f"{path}.torn-{utc_suffix()}"
+    target = os.open(torn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode & 0o700)
+    try:
+        with suppress(OSError):
+            os.fchmod(target, file_mode)
+        while start < end:
+            piece = os.pread(descriptor, min(_CHUNK, end - start), start)
+            if not piece:
+                break
+            append_block(target, piece, path=torn)
+            start += len(piece)
+        os.fsync(target)
+    except (OSError, AppendError) as error:
+        with suppress(OSError):
+            os.unlink(torn)
+        raise OSError(getattr(error, "errno", 0) or 0, "cannot set the torn line aside") from error
+    finally:
+        os.close(target)
+    return torn

@@ -1,0 +1,249 @@
+"""
+One writer's lines on their way to the file, in order, bounded, counted.
+
+This is not a ``queue.Queue``: that class's lock hangs forked children and deadlocks when a signal handler or a
+``__del__`` logs. Here the one lock is reentrant, is held for a few instructions, and is made anew in a child.
+
+Lines leave in two steps, because an append can fail or be interrupted half-way: the writer looks at the head,
+appends it, and only then takes it off. What was to be appended, and where, is noted first (:class:`Intent`); if
+an exception falls between the two steps, the bytes in the file decide what has arrived.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import queue
+import threading
+from contextlib import suppress
+from typing import NamedTuple
+
+import orjson
+
+from .record import Encoded, new_writer_id, seal, tail_of
+
+__all__ = ["MAX_BLOCK_BYTES", "Intent", "LineQueue", "PreparedRecord"]
+
+MAX_BLOCK_BYTES = 1 << 20
+
+
+class PreparedRecord(logging.LogRecord):
+    """
+    A LogRecord together with its encoded form.
+
+    It shares the original's ``__dict__``: attributes set on one are seen on the other, and what we carry
+    ourselves lies in slots, where no other handler's formatter mistakes it for the application's data.
+    """
+
+    __slots__ = ("body", "error", "id", "replaced", "status")
+
+    body: bytes
+    """The line without writer, number, checksum and newline, see :func:`~.record.seal`."""
+    id: str
+    """The record's ``record_id``."""
+    replaced: bool
+    """Whether a value had to be replaced in it."""
+    status: str
+    """What became of it: ``queued``, ``written``, ``written_sync``, ``spilled`` or ``failed``."""
+    error: Exception | None
+    """Why, where it failed."""
+
+    @classmethod
+    def of(cls, attributes: dict[str, object], encoded: Encoded) -> PreparedRecord:
+        """Return the record with these *attributes*, its encoded form beside them."""
+        prepared = cls.__new__(cls)
+        prepared.__dict__ = attributes
+        prepared.body, prepared.id, prepared.replaced = encoded
+        prepared.status, prepared.error = "queued", None
+        return prepared
+
+
+class Intent(NamedTuple):
+    """A block that is about to be appended: from byte *start* on, the first *lines* lines of the queue."""
+
+    device: int
+    inode: int
+    start: int
+    lines: int
+
+
+class LineQueue:
+    """
+    Finished lines, first in, first out, with the counters that belong to them.
+
+    Args:
+        max_size: Records that may wait.
+        max_bytes: Bytes that may wait.
+        batch_size: Whoever waits in :meth:`wait` is woken when so many records wait.
+
+    Threads: any. One thread at a time may use :meth:`head` and :meth:`consume`; the writer's turn sees to that.
+    """
+
+    def __init__(self, max_size: int = 1000, max_bytes: int = 64 << 20, batch_size: int = 10) -> None:
+        self.max_size = max_size
+        self.max_bytes = max_bytes
+        self.batch_size = batch_size
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin as a new writer that has counted nothing: at the start, and in a forked child."""
+        self.lock = threading.RLock()
+        self.writer_id = new_writer_id()
+        self._tail = tail_of(self.writer_id)
+        self.listening = False
+        self.intent: Intent | None = None
+        # How often a record had this status; those that are simply queued follow from what arrived and what waits.
+        self.counted = {"written": 0, "written_sync": 0, "failed": 0}
+        self.encode_errors = 0
+        self._seq = 0
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._consumed = 0
+        # A bare lock used as a flag: locked = nothing to do. Releasing it is one call in C, which a signal
+        # handler can interrupt neither before nor after its effect; a Condition would be neither.
+        self._wake = _thread.allocate_lock()
+        self._wake.acquire()
+
+    # -- the caller's side
+
+    def put(self, body: bytes, *, force: bool = False, replaced: bool = False) -> bytes | None:
+        """
+        Number and take one record; return its line, or None when there is no room.
+
+        *force* takes it also without room: for callers that are about to drain the queue themselves.
+        """
+        with self.lock:
+            waiting = len(self._lines)
+            if not force and not self.has_room(len(body)):
+                return None
+            line = seal(body, self._tail, self._seq)
+            self._seq += 1
+            self._bytes = self._bytes + len(line) if waiting else len(line)
+            self.encode_errors += replaced
+            self._lines.append(line)
+            if waiting + 1 == self.batch_size:
+                self.wake()
+        return line
+
+    def put_nowait(self, record: logging.LogRecord) -> None:
+        """
+        Take a prepared record, as :class:`logging.handlers.QueueHandler` calls it.
+
+        Raises:
+            queue.Full: There is no room.
+        """
+        if not isinstance(record, PreparedRecord):
+            msg = "this queue holds finished lines: put records through ResponseQueueHandler"
+            raise TypeError(msg)
+        if self.put(record.body, replaced=record.replaced) is None:
+            raise queue.Full
+
+    def withdraw(self, line: bytes | None) -> bool:
+        """Take *line* back as ``failed``; False if it has left already. Only in the writer's turn."""
+        with self.lock:
+            if line is None or line not in self._lines:
+                return False
+            self._lines.remove(line)
+            self._bytes -= len(line)
+            self.count_as("failed")
+        return True
+
+    def has_room(self, size: int) -> bool:
+        """Say whether a record of *size* bytes may wait."""
+        return len(self._lines) < self.max_size and self._bytes + size <= self.max_bytes
+
+    def count_as(self, status: str) -> None:
+        """Count one record as having had *status*."""
+        with self.lock:
+            self.counted[status] += 1
+
+    # -- the writer's side
+
+    def head(self, max_bytes: int = MAX_BLOCK_BYTES) -> list[bytes]:
+        """Return the lines that wait longest, up to *max_bytes* but at least one; they stay until consumed."""
+        with self.lock:
+            lines, size = self._lines, 0
+            for count, line in enumerate(lines):
+                size += len(line)
+                if count and size > max_bytes:
+                    return lines[:count]
+            return lines[:]
+
+    def first(self, count: int) -> list[bytes]:
+        """Return the *count* lines that wait longest."""
+        with self.lock:
+            return self._lines[:count]
+
+    def consume(self, count: int) -> None:
+        """Forget the first *count* lines: they have arrived. Ends the intent."""
+        with self.lock:
+            self._bytes -= sum(map(len, self._lines[:count]))
+            # One statement without a call in it: an exception thrown into this thread finds the lines either
+            # still there or counted, never neither.
+            self._lines, self._consumed, self.intent = self._lines[count:], self._consumed + count, None
+
+    # -- the listener's side
+
+    def wake(self) -> None:
+        """Let :meth:`wait` return; wakes that nobody waited for are kept, as one."""
+        with suppress(RuntimeError):  # it is set already
+            self._wake.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for :meth:`wake`, at most *timeout* seconds; say whether it came."""
+        return self._wake.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+
+    def get(self, block: bool = True, timeout: float | None = None) -> logging.LogRecord:  # noqa: FBT001, FBT002  queue.Queue's signature
+        """
+        Take the oldest line as a LogRecord whose attributes are the line's fields, for a stock QueueListener.
+
+        Raises:
+            queue.Empty: Nothing waits, and *block* is false or *timeout* seconds are over.
+        """
+        while not (lines := self.head(max_bytes=1)):
+            if not block or (not self.wait(60.0 if timeout is None else timeout) and timeout is not None):
+                raise queue.Empty
+        self.consume(1)
+        return _record_of(lines[0])
+
+    def get_nowait(self) -> logging.LogRecord:
+        """Take the oldest line as a LogRecord, or raise ``queue.Empty``."""
+        return self.get(block=False)
+
+    # -- counting
+
+    def qsize(self) -> int:
+        """Return how many records wait."""
+        return len(self._lines)
+
+    def empty(self) -> bool:
+        """Say whether nothing waits."""
+        return not self._lines
+
+    @property
+    def consumed(self) -> int:
+        """How many lines have arrived in all."""
+        return self._consumed
+
+    @property
+    def position(self) -> int:
+        """Where the next line will stand: once :attr:`consumed` has come so far, all before it have arrived."""
+        with self.lock:
+            return self._consumed + len(self._lines)
+
+
+def _record_of(line: bytes) -> logging.LogRecord:
+    """Return a LogRecord for *line*; its message is the record's, its fields are attributes."""
+    fields = orjson.loads(line)
+    record = logging.makeLogRecord({
+        "name": fields.pop("logger", ""), "levelname": fields.pop("level", "INFO"), "msg": fields.pop("message", ""),
+        "created": fields.get("unix_timestamp", 0.0), "process": fields.pop("pid", None),
+        "threadName": fields.pop("thread", None),
+    })  # fmt: skip
+    record.levelno = (
+        logging.getLevelName(record.levelname)
+        if isinstance(logging.getLevelName(record.levelname), int)
+        else logging.INFO
+    )
+    record.__dict__.update((key, value) for key, value in fields.items() if key not in record.__dict__)
+    return record

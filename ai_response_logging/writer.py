@@ -1,0 +1,419 @@
+"""
+Append batches of lines to one file that many processes share.
+
+What a batch goes through, always in this order, and only this way::
+
+    turn (threads) -> lock (processes) -> settle what was interrupted -> the path is still our file
+      -> repair a torn tail -> rotate if due -> note the intent -> append -> take off the queue -> unlock
+
+An attempt that fails leaves every line either whole in the file and off the queue, or still on the queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from concurrent_log_handler import ConcurrentRotatingFileHandler
+
+from . import _append, _lock, _rotate
+from ._fork import forget_in_child
+from ._options import Options
+from ._paths import make_directory
+from ._queue import MAX_BLOCK_BYTES, Intent, LineQueue, PreparedRecord
+from ._retry import pauses
+from .errors import AppendError, LockTimeoutError, LogPathError, RefusedError, WriteError
+from .formatter import AIResponseFormatter
+from .record import default_log_path
+from .stats import FaultLog, Snapshot, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from io import FileIO
+
+__all__ = ["BatchFileHandler"]
+
+_FAULTS = (WriteError, OSError)
+
+
+class BatchFileHandler(ConcurrentRotatingFileHandler):
+    """
+    Writes records as lines of JSON to a file that any number of threads and processes share.
+
+    It works alone behind a stock :class:`logging.handlers.QueueListener`, and as the last piece of
+    :class:`~ai_response_logging.AIResponseHandler`. Lines wait in :attr:`queue` until they stand in the file: when
+    a write fails it is tried again, and what still fails goes out with the next record, ``flush`` or ``close``.
+
+    Args:
+        filename: The log; see :func:`~ai_response_logging.record.default_log_path` for None.
+        options: The options of :class:`~ai_response_logging.AIResponseHandler` that concern writing.
+
+    Raises:
+        ConfigError: An option is wrong.
+        LogPathError: Something that is no regular file stands at *filename*.
+
+    Durability: What stands in the file survives the death of any process, not loss of power.
+    Threads: Any, in any number of processes; a forked child begins with nothing waiting.
+    """
+
+    stream: FileIO | None  # type: ignore[assignment]  # raw: a buffered stream keeps bytes after a failed write
+    stream_lock: FileIO | None  # type: ignore[assignment]  # the same
+
+    def __init__(self, filename: str | os.PathLike[str] | None = None, **options: Any) -> None:
+        self.options = Options.checked(options)
+        path = default_log_path(filename)
+        super().__init__(
+            path, "a", maxBytes=self.options.max_bytes, backupCount=self.options.backup_count, encoding="utf-8"
+        )
+        self.maxLockAttempts = 1  # our waiting is in _lock_stream_lock, with a deadline
+        self.setFormatter(AIResponseFormatter())
+        self.queue = LineQueue()
+        self.report: Callable[[Exception], None] = partial(tell, self)
+        self._batching = False
+        self._begin()
+        self.configure(self.options)
+        forget_in_child(self)
+        self._open_early()
+
+    @classmethod
+    def with_options(cls, filename: str, options: Options) -> BatchFileHandler:
+        """Return a handler on *filename* with *options* that are checked already."""
+        return cls(filename, **vars(options))
+
+    def configure(self, options: Options) -> None:
+        """Take *options* from the next write on."""
+        self.options = options
+        self.maxBytes, self.backupCount = options.max_bytes, options.backup_count
+        self.queue.max_size, self.queue.max_bytes = options.queue_max_size, options.queue_max_bytes
+        self.queue.batch_size = options.batch_size
+
+    def _begin(self) -> None:
+        """Set up what belongs to one process alone."""
+        self.turn = _lock.Turn()
+        self.faults = FaultLog()
+        self.retried = self.rotations = 0
+        self._lock_budget_s = self.options.lock_timeout
+        self._lock_error: Exception | None = None
+
+    def _open_early(self) -> None:
+        """Open all descriptors now, so that a full descriptor table later does not matter; other faults can wait."""
+        try:
+            make_directory(os.path.dirname(self.baseFilename), self.options.directory_mode)
+            self._open_stream()
+            self._open_lockfile()
+        except LogPathError:
+            self._drop_descriptors()
+            raise
+        except OSError as error:
+            self.faults.note(type(error).__name__, str(error))
+
+    # -- logging's side
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, with what waits before it; never raises."""
+        try:
+            prepared = record if isinstance(record, PreparedRecord) else self.prepare(record)
+            if self.queue.put(prepared.body, replaced=prepared.replaced) is None:
+                self.write_now(prepared, self.options.caller_timeout, outcome="written_sync")
+            elif not self._batching:
+                self.drain()
+        except Exception:  # noqa: BLE001  a handler never raises into the application
+            self.handleError(record)
+
+    def prepare(self, record: logging.LogRecord) -> PreparedRecord:
+        """Return *record* with its line encoded."""
+        formatter = self.formatter if isinstance(self.formatter, AIResponseFormatter) else AIResponseFormatter()
+        return PreparedRecord.of(record.__dict__, formatter.encode(record))
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Let the records that are emitted inside go out together, at the end."""
+        self._batching = True
+        try:
+            yield
+        finally:
+            self._batching = False
+            self.drain()
+
+    def flush(self) -> None:
+        """Write what waits, within ``close_timeout`` seconds; what is left then stays and is reported."""
+        self.drain(budget_s=self.options.close_timeout)
+
+    def close(self) -> None:
+        """Write what waits and close the descriptors; a later record opens them again."""
+        if not self.queue.empty() or self.queue.intent:
+            self.flush()
+        self.close_files(self.options.close_timeout)
+
+    def close_files(self, timeout: float) -> None:
+        """Close the descriptors, unless somebody writes for longer than *timeout* seconds."""
+        # Never in the middle of an append: the parent's close would free the lock under it.
+        if self.turn.acquire(timeout):
+            try:
+                super().close()
+            finally:
+                self.turn.release()
+
+    def get_stats(self) -> Snapshot:
+        """Return the counters, all of one instant."""
+        queue, faults = self.queue, self.faults
+        with queue.lock:
+            arrived, pending, counted = queue.consumed, queue.qsize(), dict(queue.counted)
+            encode_errors = queue.encode_errors
+        by_caller = counted["written"] + counted["written_sync"]
+        # What is counted is only what cannot be derived, so that no interruption can make the sum wrong.
+        return Snapshot(
+            accepted=arrived + pending + counted["failed"], written=arrived - counted["written_sync"],
+            written_sync=counted["written_sync"], failed=counted["failed"], pending=pending, queue_size=pending,
+            queued=arrived + pending - by_caller, spilled=0, replayed=0, retried=self.retried,
+            encode_errors=encode_errors, rotations=self.rotations, durability="memory", worker_alive=queue.listening,
+            last_error=faults.last_error, last_error_time=faults.last_error_time,
+        )  # fmt: skip
+
+    # -- attempts
+
+    def drain(self, *, budget_s: float | None = None, pause: Callable[[float], object] = time.sleep) -> bool:
+        """
+        Write what waits, trying again as the options say; return whether all of it is written.
+
+        Args:
+            budget_s: Seconds for all attempts together; without one, ``max_retries`` sets the end.
+            pause: Waits so many seconds between two attempts; an event's ``wait`` can be ended early.
+        """
+        until = self.queue.position
+        deadline_s = None if budget_s is None else time.monotonic() + budget_s
+        waits = pauses(self.options.max_retries if budget_s is None else 1_000_000, self.options.retry_delay)
+        while True:
+            try:
+                self.attempt(_left(deadline_s, self.options.lock_timeout), until=until)
+            except _FAULTS as error:
+                fault = error
+            else:
+                return True
+            wait_s = next(waits, None)
+            if wait_s is None or (deadline_s is not None and time.monotonic() + wait_s >= deadline_s):
+                self._note(fault)
+                return False
+            self.retried += 1
+            pause(wait_s)
+
+    def attempt(self, timeout: float, *, until: int | None = None) -> None:
+        """
+        Write what waits (up to position *until* in the queue), once, waiting at most *timeout* seconds for the lock.
+
+        Raises:
+            WriteError: The file did not take all of it; the rest waits on.
+            OSError: The same, from the kernel.
+        """
+        deadline_s = time.monotonic() + timeout
+        if not self.turn.acquire(timeout):
+            raise LockTimeoutError(self.baseFilename, timeout, "another thread of this process")
+        try:
+            self._append_waiting(self.queue.position if until is None else until, deadline_s)
+        finally:
+            self.turn.release()
+
+    def write_now(self, record: PreparedRecord, timeout: float, *, outcome: str, may_wait: bool = False) -> None:
+        """
+        Write what waits and then *record*, in the caller: one attempt, no pause. The record says what became of it.
+
+        Args:
+            record: What to write.
+            timeout: Seconds that the attempt may wait for its turn and for the lock.
+            outcome: Its status if it is in the file then, ``written_sync`` or ``written``.
+            may_wait: Leave it in the queue, if there is room, when the file refuses it.
+        """
+        deadline_s = time.monotonic() + timeout
+        if not self.turn.acquire(timeout):
+            if self.turn.is_mine():  # we interrupt our own append: rather one record over the limit than one lost
+                self.queue.put(record.body, force=True, replaced=record.replaced)
+            else:
+                self.refuse(record, f"the queue is full and the log was busy for {timeout:g} s")
+            return
+        try:
+            has_room = self.queue.has_room(len(record.body))
+            line = self.queue.put(record.body, force=True, replaced=record.replaced)
+            try:
+                self._append_waiting(self.queue.position, deadline_s)
+            except _FAULTS as error:
+                if may_wait and has_room:
+                    self._note(error)
+                elif self.queue.withdraw(line):
+                    self.refuse(record, f"nothing more can wait and the log refuses: {error}", is_counted=True)
+                return
+            record.status = outcome
+            self.queue.count_as(outcome)
+        finally:
+            self.turn.release()
+
+    def _append_waiting(self, until: int, deadline_s: float) -> None:
+        # One lock for each block, so that a long backlog does not keep other processes from theirs.
+        queue = self.queue
+        while queue.intent or (queue.consumed < until and not queue.empty()):
+            self._acquire_lock(deadline_s)
+            try:
+                self._settle_intent()
+                self._check_stream()
+                size = self._ready_stream()
+                self._append_head(size)
+            finally:
+                self._release_lock()
+
+    def _ready_stream(self) -> int:
+        """Open the log if it is not, with a whole last line and room for the next; return its size."""
+        descriptor = self._open_stream()
+        if _append.repair_tail(descriptor, self.baseFilename, self.options.file_mode):
+            self.faults.note("torn", f"{self.baseFilename}: a torn last line was set aside")
+        size = os.fstat(descriptor).st_size
+        if self._is_full(size):
+            self.doRollover()
+            size = os.fstat(self._open_stream()).st_size
+        return size
+
+    def _append_head(self, start: int) -> None:
+        descriptor = self._open_stream()
+        room = max(self.maxBytes - start, 1) if self.maxBytes else MAX_BLOCK_BYTES
+        lines = self.queue.head(min(room, MAX_BLOCK_BYTES))
+        if not lines:
+            return
+        info = os.fstat(descriptor)
+        self.queue.intent = Intent(info.st_dev, info.st_ino, start, len(lines))
+        try:
+            _append.append_block(descriptor, b"".join(lines), path=self.baseFilename)
+        except AppendError as error:
+            whole, whole_bytes = _whole(lines, error.written_bytes)
+            _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes)
+            self.queue.consume(whole)
+            raise
+        self.queue.consume(len(lines))
+
+    def _settle_intent(self) -> None:
+        """Find out how much of an interrupted append has arrived: the intent says where, the bytes decide."""
+        intent = self.queue.intent
+        if intent is None:
+            return
+        arrived = 0
+        if self.stream is not None and not self.stream.closed:
+            info = os.fstat(self.stream.fileno())
+            if (info.st_dev, info.st_ino) == (intent.device, intent.inode):
+                lines = self.queue.first(intent.lines)
+                arrived = _append.arrived_lines(self.stream.fileno(), intent.start, lines)
+        self.queue.consume(arrived)
+
+    # -- files and locks: concurrent-log-handler's hooks
+
+    def _open_stream(self) -> int:
+        if self.stream is None or self.stream.closed:
+            directory = os.path.dirname(self.baseFilename)
+            try:
+                self.stream = _append.open_log(self.baseFilename, self.options.file_mode)
+            except FileNotFoundError:  # somebody removed the directory
+                make_directory(directory, self.options.directory_mode)
+                self.stream = _append.open_log(self.baseFilename, self.options.file_mode)
+        return self.stream.fileno()
+
+    def _is_full(self, size: int) -> bool:
+        if not self.maxBytes or not size:
+            return False
+        lines = self.queue.first(1)
+        return bool(lines) and size + len(lines[0]) > self.maxBytes
+
+    def shouldRollover(self, record: logging.LogRecord | None = None) -> bool:  # noqa: ARG002, N802  the parent's signature
+        """Say whether the next line no longer fits into the file."""
+        return self._is_full(os.fstat(self._open_stream()).st_size)
+
+    def doRollover(self) -> None:  # noqa: N802  the parent's name
+        """Start a new file; the old one keeps every line under a new name. Under the lock."""
+        _rotate.rotate(self.baseFilename)
+        if self.stream is not None:
+            self.stream.close()
+        self.stream = None
+        self.rotations += 1
+        _rotate.remove_oldest(self.baseFilename, self.backupCount)
+
+    def _open_lockfile(self) -> None:
+        if self.stream_lock is None or self.stream_lock.closed:
+            try:
+                self.stream_lock = _lock.open_lock_file(self.lockFilename, self.options.file_mode)
+            except FileNotFoundError:
+                make_directory(os.path.dirname(self.lockFilename), self.options.directory_mode)
+                self.stream_lock = _lock.open_lock_file(self.lockFilename, self.options.file_mode)
+
+    def _lock_stream_lock(self, stream_lock: FileIO) -> None:  # type: ignore[override]  # we open it
+        try:
+            _lock.acquire(stream_lock, self._lock_budget_s, self.baseFilename)
+        except Exception as error:
+            self._lock_error = error  # the parent swallows it and raises one of its own
+            raise
+
+    def _acquire_lock(self, deadline_s: float) -> None:
+        while True:
+            self._lock_budget_s, self._lock_error = max(0.0, deadline_s - time.monotonic()), None
+            try:
+                self._do_lock()
+            except RuntimeError:
+                if self._lock_error is None:
+                    raise
+                raise self._lock_error from None
+            if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
+                return
+            # Somebody removed the lock file: others will lock a new one, so this one protects nothing.
+            self._release_lock()
+            if self.stream_lock is not None:
+                self.stream_lock.close()
+
+    def _release_lock(self) -> None:
+        self._do_unlock()
+
+    def _drop_descriptors(self) -> None:
+        for stream in (self.stream, self.stream_lock):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self.stream = self.stream_lock = None
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's lines, descriptors and locks."""
+        self._at_fork_reinit()
+        # Closed, not unlocked: the lock belongs to the open file that parent and child share.
+        self._drop_descriptors()
+        self._creation_pid = os.getpid()
+        self._batching = False
+        self.queue.renew()
+        self._begin()
+
+    # -- faults
+
+    def refuse(self, record: PreparedRecord, reason: str, *, is_counted: bool = False) -> None:
+        """Say of *record* that it is nowhere: in its status, in the counters, and through logging's error handling."""
+        if not is_counted:
+            self.queue.count_as("failed")
+        record.status, record.error = "failed", RefusedError(self.baseFilename, reason, record.id)
+        self._note(record.error)
+
+    def _note(self, error: Exception) -> None:
+        """Remember a fault and tell it, each kind at most once a minute."""
+        count = self.faults.note(type(error).__name__, str(error))
+        if count:
+            waiting = self.queue.qsize()
+            told = WriteError(f"{error} [{count} such since the last message; {waiting} records wait and are kept]")
+            told.__cause__ = error
+            self.report(told)
+
+
+def _left(deadline_s: float | None, most_s: float) -> float:
+    return most_s if deadline_s is None else max(0.0, min(most_s, deadline_s - time.monotonic()))
+
+
+def _whole(lines: list[bytes], written_bytes: int) -> tuple[int, int]:
+    """Return how many of *lines* lie whole within the first *written_bytes* of the block, and their bytes."""
+    whole_bytes = 0
+    for count, line in enumerate(lines):
+        if whole_bytes + len(line) > written_bytes:
+            return count, whole_bytes
+        whole_bytes += len(line)
+    return len(lines), whole_bytes
