@@ -1,0 +1,110 @@
+"""Records every answer from an AI model as one line of JSON, through standard ``logging``, and loses none."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import (
+        AsyncAIResponseLogger,
+        get_async_logger,
+        log_ai_response,
+        log_ai_response_async,
+        log_ai_response_enhanced,
+    )
+    from .config import configure
+    from .errors import (
+        AIResponseLoggingError,
+        AppendError,
+        ConfigError,
+        ConfigWarning,
+        DurabilityWarning,
+        LockTimeoutError,
+        LogPathError,
+        LogReadError,
+        MissingExtraError,
+        RefusedError,
+        WriteError,
+    )
+    from .formatter import AIResponseFormatter
+    from .handler import AIResponseHandler, ResponseQueueHandler
+    from .listener import BatchQueueListener
+    from .reader import read_log
+    from .record import ResponseFields
+    from .stats import Snapshot
+    from .writer import BatchFileHandler
+
+__version__ = "0.1.0"
+
+# Loaded when first asked for: an application that imports us pays for the file locking and the YAML reader when it
+# logs or configures, not before (PEP 562).
+_HOMES = {
+    "AIResponseFormatter": "formatter",
+    "AIResponseHandler": "handler",
+    "AIResponseLoggingError": "errors",
+    "AppendError": "errors",
+    "AsyncAIResponseLogger": "api",
+    "BatchFileHandler": "writer",
+    "BatchQueueListener": "listener",
+    "ConfigError": "errors",
+    "ConfigWarning": "errors",
+    "DurabilityWarning": "errors",
+    "LockTimeoutError": "errors",
+    "LogPathError": "errors",
+    "LogReadError": "errors",
+    "MissingExtraError": "errors",
+    "RefusedError": "errors",
+    "ResponseFields": "record",
+    "ResponseQueueHandler": "handler",
+    "Snapshot": "stats",
+    "WriteError": "errors",
+    "configure": "config",
+    "get_async_logger": "api",
+    "log_ai_response": "api",
+    "log_ai_response_async": "api",
+    "log_ai_response_enhanced": "api",
+    "read_log": "reader",
+}
+
+__all__ = [
+    "AIResponseFormatter",
+    "AIResponseHandler",
+    "AIResponseLoggingError",
+    "AppendError",
+    "AsyncAIResponseLogger",
+    "BatchFileHandler",
+    "BatchQueueListener",
+    "ConfigError",
+    "ConfigWarning",
+    "DurabilityWarning",
+    "LockTimeoutError",
+    "LogPathError",
+    "LogReadError",
+    "MissingExtraError",
+    "RefusedError",
+    "ResponseFields",
+    "ResponseQueueHandler",
+    "Snapshot",
+    "WriteError",
+    "__version__",
+    "configure",
+    "get_async_logger",
+    "log_ai_response",
+    "log_ai_response_async",
+    "log_ai_response_enhanced",
+    "read_log",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

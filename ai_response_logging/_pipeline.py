@@ -1,0 +1,219 @@
+"""
+The writer, the listener and the queue of one file in one process: made once, started late, ended in time.
+
+All handlers on one real path share one pipeline, so that a process is one writer for each file. The thread is
+started by the first record and by no import; it ends when the last handler closes, at the interpreter's end, and
+in a forked child it is not there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+from typing import TYPE_CHECKING
+
+from ._fork import forget_in_child
+from ._queue import PreparedRecord
+from .errors import ConfigError, ConfigWarning, LogPathError
+from .listener import BatchQueueListener
+from .record import Encoded
+from .stats import tell
+from .writer import BatchFileHandler
+
+if TYPE_CHECKING:
+    from ._options import Options
+    from ._queue import LineQueue
+
+__all__ = ["Pipeline", "pipeline_on"]
+
+_BUDGET_IS_SHARED_S = 1.0
+
+
+class Pipeline:
+    """
+    One writer for one file.
+
+    Threads: any.
+    """
+
+    def __init__(self, path: str, options: Options) -> None:
+        self.writer = BatchFileHandler.with_options(path, options)
+        self.writer.report = self._report
+        self.listener = BatchQueueListener(self.queue, self.writer)
+        self.users: weakref.WeakSet[logging.Handler] = weakref.WeakSet()
+        self.configure(options)
+        self._spent: tuple[int, float, float] = (-1, 0.0, 0.0)
+
+    def configure(self, options: Options) -> None:
+        """Take *options* from now on."""
+        self.options = options
+        self.writer.configure(options)
+        self.listener.flush_interval = options.flush_interval
+
+    @property
+    def queue(self) -> LineQueue:
+        """The lines on their way."""
+        return self.writer.queue
+
+    def listen(self) -> bool:
+        """Start the listener if it does not run; False if there is no thread to be had."""
+        if _exit.begun:
+            return False
+        try:
+            self.listener.start()
+        except RuntimeError:  # the system gives no thread, or the interpreter is ending
+            return False
+        _exit.watch(self)
+        return True
+
+    def accept(self, record: PreparedRecord) -> None:
+        """Take one record: on the queue if somebody listens and there is room, else to the file here and now."""
+        if not self.queue.listening and not self.listen():
+            self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=not _exit.begun)
+        elif self.queue.put(record.body, replaced=record.replaced) is None:
+            # The caller pays for one write of all that waits, itself included. Its line may overtake others, so
+            # readers order by seq, never by position in the file.
+            self.writer.write_now(record, self.options.caller_timeout, outcome="written_sync")
+        elif not self.queue.listening:  # the listener ended between the two looks
+            self.listen() or self.flush(0.0)
+
+    def refuse(self, error: Exception, record_id: str = "") -> PreparedRecord:
+        """Count a record that could not even be encoded as failed; return what became of it."""
+        record = PreparedRecord.of({}, Encoded(b"", record_id, replaced=False))
+        self.writer.refuse(record, f"it could not be encoded or stored ({type(error).__name__}: {error})")
+        return record
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Bring what waits into the file, in at most *timeout* seconds, or ``close_timeout``."""
+        started_s, position = time.monotonic(), self.queue.position
+        done = self._drain(self.options.close_timeout if timeout is None else timeout)
+        ended_s = time.monotonic()
+        self._spent = (position, ended_s, ended_s - started_s)
+        return done
+
+    def close(self, user: logging.Handler, budget_s: float | None = None) -> None:
+        """End for *user*: bring home what waits, and end the thread if nobody else uses it."""
+        self.users.discard(user)
+        deadline_s = time.monotonic() + (self._close_budget_s() if budget_s is None else budget_s)
+        self._drain(max(0.0, deadline_s - time.monotonic()))
+        if self.users:
+            return
+        self.listener.stop(max(0.0, deadline_s - time.monotonic()))
+        self.writer.close_files(max(0.0, deadline_s - time.monotonic()))
+        if self.queue.empty():
+            _exit.forget(self)
+
+    def _drain(self, budget_s: float) -> bool:
+        if self.queue.empty() and self.queue.intent is None:
+            return True
+        return self.writer.drain(budget_s=budget_s)
+
+    def _close_budget_s(self) -> float:
+        """Return what is left of ``close_timeout`` after a flush of the same records a moment ago."""
+        position, ended_s, spent_s = self._spent
+        if position == self.queue.position and time.monotonic() - ended_s < _BUDGET_IS_SHARED_S:
+            return max(0.0, self.options.close_timeout - spent_s)
+        return self.options.close_timeout
+
+    def _report(self, error: Exception) -> None:
+        """Tell *error* through the error handling of one of the handlers, as `logging` tells its own."""
+        tell(next(iter(self.users), None) or self.writer, error)
+
+
+# -- one pipeline for each path
+
+_pipelines: weakref.WeakValueDictionary[str, Pipeline] = weakref.WeakValueDictionary()
+
+
+def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
+    """
+    Return this process's pipeline on *path*, used by *user* from now on.
+
+    Raises:
+        ConfigError: The log cannot stand there.
+    """
+    key = os.path.realpath(path)
+    with _exit.lock:
+        pipeline = _pipelines.get(key)
+        if pipeline is None:
+            pipeline = _pipelines[key] = _new(path, options)
+        elif pipeline.options != options and pipeline.users:
+            warnings.warn(
+                f"a second handler on {path} shares the first one's writer, and with it the first one's options",
+                ConfigWarning,
+                stacklevel=4,
+            )
+        else:
+            pipeline.configure(options)
+        pipeline.users.add(user)
+        return pipeline
+
+
+def _new(path: str, options: Options) -> Pipeline:
+    try:
+        return Pipeline(path, options)
+    except (LogPathError, PermissionError, NotADirectoryError) as error:
+        raise ConfigError(f"the log cannot be written: {error}", "filename") from error
+
+
+# -- the interpreter's end
+
+
+class _Exit:
+    """
+    Ends the pipelines that run when the process ends normally.
+
+    After that, records are written by whoever logs them: no thread can be started any more, and a daemon thread
+    may be stopped in the middle of a write.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.begun = False
+        self._running: set[Pipeline] = set()
+        self._is_watching = False
+
+    def watch(self, pipeline: Pipeline) -> None:
+        """See to *pipeline* at the end."""
+        with self.lock:
+            self._running.add(pipeline)
+            if self._is_watching:
+                return
+            self._is_watching = True
+            atexit.register(self.end)
+            # Children of multiprocessing leave through os._exit, before 3.13 without atexit; they run finalizers.
+            process = sys.modules.get("multiprocessing.process")
+            if process is not None and process.parent_process() is not None:
+                from multiprocessing.util import Finalize
+
+                Finalize(None, self.end, exitpriority=-100)
+
+    def forget(self, pipeline: Pipeline) -> None:
+        """No longer see to *pipeline*."""
+        with self.lock:
+            self._running.discard(pipeline)
+
+    def end(self) -> None:
+        """Close all that run, all together within the longest of their close timeouts."""
+        self.begun = True
+        running = list(self._running)
+        deadline_s = time.monotonic() + max((one.options.close_timeout for one in running), default=0.0)
+        for pipeline in running:
+            for user in [*pipeline.users, pipeline.writer]:
+                pipeline.close(user, budget_s=max(0.0, deadline_s - time.monotonic()))
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the parent's threads are not here, and its hooks may not run here."""
+        self.lock = threading.RLock()
+        self._running = set()
+        self._is_watching = False
+
+
+_exit = _Exit()
+forget_in_child(_exit)

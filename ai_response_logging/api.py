@@ -1,0 +1,187 @@
+"""
+The functions: for code that calls a function instead of a logger, and the names that existing callers use.
+
+None of them raises because of logging, and none waits for the disk, save as long as ``caller_timeout`` says when
+the queue is full.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from . import config
+from ._fork import forget_in_child
+from .handler import AIResponseHandler
+from .record import LOGGER_NAME, default_log_path
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .record import ResponseFields
+    from .stats import Snapshot
+
+__all__ = [
+    "AsyncAIResponseLogger",
+    "LogResult",
+    "get_async_logger",
+    "log_ai_response",
+    "log_ai_response_async",
+    "log_ai_response_enhanced",
+]
+
+
+class _LogResult(TypedDict):
+    record_id: str
+    status: str
+    queue_size: int
+
+
+class LogResult(_LogResult, total=False):
+    """What became of one record; ``error`` says why, where it failed."""
+
+    error: str
+
+
+def log_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
+    """
+    Record one answer.
+
+    It goes to the handler of the logger ``ai_responses``, whose level and filters apply (the logger's do not); if
+    there is none, the default is configured. Any keyword is accepted and kept; None means "unknown" and is left out.
+
+    Returns:
+        ``record_id``; ``status``: ``queued``, ``written``, ``written_sync``, ``spilled``, ``failed``, or ``filtered``
+        if the handler's level or filters do not want it; ``queue_size``; and ``error`` where it failed.
+
+    Durability: As the handler says.
+    Threads: Any; also in a forked child, in a signal handler, and in an event loop.
+
+    .. versionadded:: 0.1.0
+    """
+    try:
+        return _log_to(_default_handler(), dict(fields))
+    except Exception as error:  # noqa: BLE001  a function that records must not break what it records
+        return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {error}")
+
+
+log_ai_response_enhanced = log_ai_response
+
+
+def log_ai_response_async(**fields: Unpack[ResponseFields]) -> LogResult:
+    """
+    Record one answer: :func:`log_ai_response` under another name that existing callers use.
+
+    It is not awaitable. "Async" says that the file is written later, by another thread; call it without ``await``.
+
+    .. versionadded:: 0.1.0
+    """
+    return log_ai_response(**fields)
+
+
+class AsyncAIResponseLogger:
+    """
+    A recorder as an object, for existing callers.
+
+    Args:
+        log_file: The log; None for the handler of the logger ``ai_responses``.
+
+    Threads: Any.
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(self, log_file: str | os.PathLike[str] | None = None) -> None:
+        self._handler = _default_handler() if log_file is None else AIResponseHandler(log_file)
+
+    def log_response(self, **fields: Unpack[ResponseFields]) -> LogResult:
+        """Record one answer; see :func:`log_ai_response`."""
+        try:
+            return _log_to(self._handler, dict(fields))
+        except Exception as error:  # noqa: BLE001  as above
+            return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {error}")
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Bring what was accepted into the file; see :meth:`AIResponseHandler.flush`."""
+        return self._handler.flush(timeout)
+
+    def get_stats(self) -> Snapshot:
+        """Return the counters; see :meth:`AIResponseHandler.get_stats`."""
+        return self._handler.get_stats()
+
+    def close(self) -> None:
+        """Flush and end the thread; a later record starts it again."""
+        self._handler.close()
+
+
+def get_async_logger(log_file: str | os.PathLike[str] | None = None) -> AsyncAIResponseLogger:
+    """Return the recorder for *log_file*, the same one for the same file; None for the default handler's."""
+    if log_file is None:
+        return AsyncAIResponseLogger()
+    path = os.path.realpath(default_log_path(log_file))
+    with _state.lock:
+        if path not in _state.loggers:
+            _state.loggers[path] = AsyncAIResponseLogger(path)
+        return _state.loggers[path]
+
+
+class _State:
+    """What the functions keep between calls."""
+
+    def __init__(self) -> None:
+        self.loggers: dict[str, AsyncAIResponseLogger] = {}
+        self.lock = threading.RLock()
+
+    def after_fork_in_child(self) -> None:
+        self.lock = threading.RLock()
+
+
+_state = _State()
+forget_in_child(_state)
+
+
+def _default_handler() -> AIResponseHandler:
+    logger = logging.getLogger(LOGGER_NAME)
+    for handler in logger.handlers:
+        if isinstance(handler, AIResponseHandler):
+            return handler
+    with _state.lock:
+        for handler in logger.handlers:  # another thread was quicker
+            if isinstance(handler, AIResponseHandler):
+                return handler
+        return config.attach_default()
+
+
+def _log_to(handler: AIResponseHandler, fields: dict[str, Any]) -> LogResult:
+    if handler.level > logging.INFO:
+        return _result("", "filtered", handler)
+    if handler.filters:
+        wanted = _filtered(handler, fields)
+        if wanted is None:
+            return _result("", "filtered", handler)
+        fields = wanted
+    done = handler.submit_fields({key: value for key, value in fields.items() if value is not None})
+    result = _result(done.id, done.status, handler)
+    if done.error is not None:
+        result["error"] = str(done.error)
+    return result
+
+
+def _result(record_id: str, status: str, handler: AIResponseHandler) -> LogResult:
+    return LogResult(record_id=record_id, status=status, queue_size=handler.queue_size)
+
+
+def _filtered(handler: AIResponseHandler, fields: dict[str, Any]) -> dict[str, Any] | None:
+    """Return *fields* as the handler's filters leave them; None if they reject the record."""
+    record = logging.LogRecord(LOGGER_NAME, logging.INFO, __file__, 0, "ai_response", None, None)
+    own = set(record.__dict__)
+    record.__dict__.update({key: value for key, value in fields.items() if key not in own})
+    passed: object = handler.filter(record)
+    if not passed:
+        return None
+    seen = passed if isinstance(passed, logging.LogRecord) else record
+    # What a filter cannot see because `logging` has an attribute of that name is kept as it was given.
+    kept = {key: value for key, value in fields.items() if key in own}
+    return {**kept, **{key: value for key, value in seen.__dict__.items() if key not in own}}

@@ -1,0 +1,200 @@
+"""
+What `logging` calls: one record's way from the application to the queue.
+
+::
+
+    Logger.info(extra=...) -> AIResponseHandler -> ResponseQueueHandler.prepare -> .enqueue
+      ~ queue ~ -> BatchQueueListener -> BatchFileHandler -> the file
+
+The caller pays for encoding and storing. Only when the queue is full, or no thread can be had to empty it, does it
+pay for one write as well: latency comes back, a lost response does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ._options import Options
+from ._pipeline import Pipeline, pipeline_on
+from ._queue import PreparedRecord
+from .errors import ConfigError, ConfigWarning, DurabilityWarning
+from .formatter import AIResponseFormatter, current_head
+from .record import LOGGER_NAME, default_log_path
+
+if TYPE_CHECKING:
+    from .stats import Snapshot
+
+__all__ = ["AIResponseHandler", "ResponseQueueHandler"]
+
+_MESSAGE = "ai_response"
+
+
+class ResponseQueueHandler(logging.handlers.QueueHandler):
+    """
+    Encodes a record in the caller and puts it on a queue.
+
+    Works on any queue that the stock handler takes. On a :class:`BatchFileHandler`'s own queue, and with the
+    *pipeline* behind it, it never drops a record because the queue is full.
+    """
+
+    def __init__(self, queue: Any, pipeline: Pipeline | None = None) -> None:
+        super().__init__(queue)
+        self._pipeline = pipeline
+        self.setFormatter(AIResponseFormatter())
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  the parent's name
+        """Set the formatter; any but an :class:`AIResponseFormatter` is not used, since it makes no record."""
+        if fmt is not None and not isinstance(fmt, AIResponseFormatter):
+            warnings.warn(
+                f"{type(fmt).__name__} is not used: the log's lines are made by AIResponseFormatter; "
+                "name ai_response_logging.AIResponseFormatter in the configuration to set its options",
+                ConfigWarning,
+                stacklevel=3,
+            )
+            fmt = None
+        self._encoder = fmt or AIResponseFormatter()
+        super().setFormatter(self._encoder)
+
+    def prepare(self, record: logging.LogRecord) -> PreparedRecord:
+        """Return *record* with its line encoded: what is changed in its values after this call does not show."""
+        return PreparedRecord.of(record.__dict__, self._encoder.encode(record))
+
+    def prepare_fields(self, fields: dict[str, Any]) -> PreparedRecord:
+        """Return *fields* as a prepared record, without a LogRecord."""
+        return PreparedRecord.of({}, self._encoder.encode_fields(fields, current_head(_MESSAGE, "INFO", LOGGER_NAME)))
+
+    def enqueue(self, record: PreparedRecord) -> None:  # type: ignore[override]  # prepare() made it one
+        """Hand *record* to the listener; write it here if the queue is full or nobody listens."""
+        if self._pipeline is None:
+            self.queue.put_nowait(record)
+        else:
+            self._pipeline.accept(record)
+
+
+class AIResponseHandler(logging.Handler):
+    """
+    Records every answer as one line of JSON, from any number of threads and processes into one file.
+
+    Args:
+        filename: The log; else ``AI_RESPONSES_FILE``, else ``data/ai_responses/ai_responses.jsonl``.
+        level: Records below it are not recorded.
+        options: ``queue_max_size`` (records, 1000), ``queue_max_bytes`` (64 MiB), ``batch_size`` (records, 10),
+            ``flush_interval`` (s, 5), ``max_retries`` (3), ``retry_delay`` (s, 0.5; the n-th waits n times as long),
+            ``durability`` (``memory``, ``crash``, ``power``), ``lock_timeout`` (s, 10), ``caller_timeout`` (s, 1),
+            ``close_timeout`` (s, 10), ``max_bytes`` (0: never rotate), ``backup_count`` (0: keep all), ``compress``
+            (False), ``file_mode`` (0600), ``directory_mode`` (0700), ``journal_directory``.
+
+    Raises:
+        ConfigError: An option is wrong, or the log cannot stand where it is to.
+
+    Durability: A record whose call has returned is in the file after a normal end, an exception or ``sys.exit``. Until
+    the journal is there, a killed process loses what it had queued, whatever ``durability`` says; a
+    :class:`DurabilityWarning` says so.
+    Threads: Any, in any number of processes. A forked child is a writer of its own. Never raises into the caller.
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(
+        self, filename: str | os.PathLike[str] | None = None, *, level: int | str = logging.NOTSET, **options: Any
+    ) -> None:
+        if not hasattr(os, "pread"):
+            raise ConfigError(f"recording needs a POSIX system, and {sys.platform} is none: it has no pread(2)")
+        self._options = Options.checked(options)
+        _warn_of(self._options)
+        pipeline = pipeline_on(default_log_path(filename), self._options, self)
+        # After the pieces: logging.shutdown closes the newest handler first, and that must be this one.
+        super().__init__(level)
+        self._pipeline = pipeline
+        self._queue_handler = ResponseQueueHandler(pipeline.queue, pipeline)
+
+    @property
+    def filename(self) -> str:
+        """The absolute path of the log."""
+        return self._pipeline.writer.baseFilename
+
+    @property
+    def queue_size(self) -> int:
+        """How many records wait."""
+        return self._pipeline.queue.qsize()
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Record *record* if the filters let it pass. Takes no lock: nobody's slow disk holds a thread up here."""
+        passed: object = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Record *record*; see :meth:`submit`."""
+        self.submit(record)
+
+    def submit(self, record: logging.LogRecord) -> str:
+        """
+        Record *record* and return its status; the record then carries ``record_id`` and ``ai_status``.
+
+        Returns:
+            ``queued``: accepted, on its way. ``written``, ``written_sync``: in the file. ``failed``: nowhere.
+        """
+        done = self._record(record=record)
+        record.__dict__["record_id"] = done.id
+        record.__dict__["ai_status"] = done.status
+        return done.status
+
+    def submit_fields(self, fields: dict[str, Any]) -> PreparedRecord:
+        """Record *fields* without a LogRecord, for the functions; the dict is taken over."""
+        return self._record(fields=fields)
+
+    def _record(self, record: logging.LogRecord | None = None, fields: dict[str, Any] | None = None) -> PreparedRecord:
+        try:
+            front = self._queue_handler
+            prepared = front.prepare(record) if record is not None else front.prepare_fields(fields or {})
+            front.enqueue(prepared)
+        except Exception as error:  # noqa: BLE001  RecursionError and MemoryError too: never into the application
+            return self._pipeline.refuse(error)
+        return prepared
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  the parent's name
+        """Set an :class:`AIResponseFormatter`, for its python-json-logger options."""
+        self._queue_handler.setFormatter(fmt)
+        self.formatter = self._queue_handler.formatter
+
+    def flush(self, timeout: float | None = None) -> bool:  # type: ignore[override]  # says more than the parent
+        """
+        Bring all that was accepted so far into the file.
+
+        Args:
+            timeout: Seconds it may take; None for ``close_timeout``.
+
+        Returns:
+            Whether all of it is there; if not, the rest waits on and one message says how much.
+        """
+        return self._pipeline.flush(timeout)
+
+    def close(self) -> None:
+        """Flush and end the thread, in at most ``close_timeout`` seconds; a later record starts it again."""
+        self._pipeline.close(self)
+        super().close()
+
+    def get_stats(self) -> Snapshot:
+        """Return the counters of this process's writer on this file, all of one instant."""
+        return self._pipeline.writer.get_stats()
+
+
+def _warn_of(options: Options) -> None:
+    """Say once what is asked for and not there yet."""
+    if options.durability != "memory":
+        warnings.warn(
+            f"durability={options.durability!r} acts as 'memory' in this version: the journal is missing, so a process "
+            "that is killed loses what it had queued; one that ends normally loses nothing",
+            DurabilityWarning,
+            stacklevel=3,
+        )
+    for name, value in (("compress", options.compress), ("journal_directory", options.journal_directory)):
+        if value:
+            warnings.warn(f"{name} is accepted but does nothing yet in this version", ConfigWarning, stacklevel=3)
