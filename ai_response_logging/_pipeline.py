@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ._fork import forget_in_child
 from ._queue import PreparedRecord
-from .errors import ConfigError, ConfigWarning, LogPathError
+from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
 from .listener import BatchQueueListener
 from .record import Encoded
 from .stats import tell
@@ -44,7 +44,7 @@ class Pipeline:
 
     def __init__(self, path: str, options: Options) -> None:
         self.writer = BatchFileHandler.with_options(path, options)
-        self.writer.report = self._report
+        self.writer.report, self.writer.is_owned = self._report, True
         self.listener = BatchQueueListener(self.queue, self.writer)
         self.users: weakref.WeakSet[logging.Handler] = weakref.WeakSet()
         self.configure(options)
@@ -90,18 +90,20 @@ class Pipeline:
         return record
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Bring what waits into the file, in at most *timeout* seconds, or ``close_timeout``."""
-        started_s, position = time.monotonic(), self.queue.position
-        done = self._drain(self.options.close_timeout if timeout is None else timeout)
+        """Bring what waits into the file, in at most *timeout* seconds, or what is left of ``close_timeout``."""
+        if not self.writer.has_waiting():
+            return True
+        started_s, position, spent_s = time.monotonic(), self.queue.position, self._spent_s()
+        done = self.writer.drain(budget_s=self._close_budget_s() if timeout is None else timeout)
         ended_s = time.monotonic()
-        self._spent = (position, ended_s, ended_s - started_s)
+        self._spent = (position, ended_s, spent_s + ended_s - started_s)
         return done
 
     def close(self, user: logging.Handler, budget_s: float | None = None) -> None:
         """End for *user*: bring home what waits, and end the thread if nobody else uses it."""
         self.users.discard(user)
         deadline_s = time.monotonic() + (self._close_budget_s() if budget_s is None else budget_s)
-        self._drain(max(0.0, deadline_s - time.monotonic()))
+        self.flush(deadline_s - time.monotonic())
         if self.users:
             return
         self.listener.stop(max(0.0, deadline_s - time.monotonic()))
@@ -109,17 +111,26 @@ class Pipeline:
         if self.queue.empty():
             _exit.forget(self)
 
-    def _drain(self, budget_s: float) -> bool:
-        if self.queue.empty() and self.queue.intent is None:
-            return True
-        return self.writer.drain(budget_s=budget_s)
+    def end(self, deadline_s: float) -> None:
+        """Close for all users, because the process ends."""
+        for user in [*self.users, self.writer]:
+            self.close(user, budget_s=min(self._close_budget_s(), max(0.0, deadline_s - time.monotonic())))
+        if left := self.queue.qsize():
+            self._report(
+                WriteError(
+                    f"{self.writer.baseFilename}: {left} records could not be written before the process ended and "
+                    f"are lost with it ({self.writer.faults.last_error})"
+                )
+            )
 
     def _close_budget_s(self) -> float:
-        """Return what is left of ``close_timeout`` after a flush of the same records a moment ago."""
+        return max(0.0, self.options.close_timeout - self._spent_s())
+
+    def _spent_s(self) -> float:
+        """Return what a flush of the same records took a moment ago: a close right behind it shares its budget."""
         position, ended_s, spent_s = self._spent
-        if position == self.queue.position and time.monotonic() - ended_s < _BUDGET_IS_SHARED_S:
-            return max(0.0, self.options.close_timeout - spent_s)
-        return self.options.close_timeout
+        is_shared = position == self.queue.position and time.monotonic() - ended_s < _BUDGET_IS_SHARED_S
+        return spent_s if is_shared else 0.0
 
     def _report(self, error: Exception) -> None:
         """Tell *error* through the error handling of one of the handlers, as `logging` tells its own."""
@@ -205,8 +216,7 @@ class _Exit:
         running = list(self._running)
         deadline_s = time.monotonic() + max((one.options.close_timeout for one in running), default=0.0)
         for pipeline in running:
-            for user in [*pipeline.users, pipeline.writer]:
-                pipeline.close(user, budget_s=max(0.0, deadline_s - time.monotonic()))
+            pipeline.end(deadline_s)
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the parent's threads are not here, and its hooks may not run here."""

@@ -62,7 +62,8 @@ class ResponseQueueHandler(logging.handlers.QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> PreparedRecord:
         """Return *record* with its line encoded: what is changed in its values after this call does not show."""
-        return PreparedRecord.of(record.__dict__, self._encoder.encode(record))
+        encoded = self._encoder.encode(record)
+        return PreparedRecord.of(record.__dict__ if self._pipeline else _portable(record), encoded)
 
     def prepare_fields(self, fields: dict[str, Any]) -> PreparedRecord:
         """Return *fields* as a prepared record, without a LogRecord."""
@@ -127,7 +128,10 @@ class AIResponseHandler(logging.Handler):
         """Record *record* if the filters let it pass. Takes no lock: nobody's slow disk holds a thread up here."""
         passed: object = self.filter(record)
         if passed:
-            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+            recorded = passed if isinstance(passed, logging.LogRecord) else record
+            self.emit(recorded)
+            if recorded is not record:  # a filter put another in its place; whoever logged looks at the first
+                record.__dict__.update({key: recorded.__dict__.get(key) for key in ("record_id", "ai_status")})
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -184,6 +188,15 @@ class AIResponseHandler(logging.Handler):
     def get_stats(self) -> Snapshot:
         """Return the counters of this process's writer on this file, all of one instant."""
         return self._pipeline.writer.get_stats()
+
+
+def _portable(record: logging.LogRecord) -> dict[str, Any]:
+    """Return *record*'s attributes as the stock handler puts them on a queue: merged, picklable, no longer shared."""
+    message = record.getMessage()
+    return {
+        **record.__dict__, "msg": message, "message": message, "args": None, "exc_info": None, "exc_text": None,
+        "stack_info": None,
+    }  # fmt: skip
 
 
 def _warn_of(options: Options) -> None:

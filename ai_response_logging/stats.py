@@ -89,4 +89,4 @@ def tell(handler: logging.Handler, error: Exception) -> None:
 
 
 def _raise(error: Exception) -> None:
-    raise error
+    raise error from None  # its text says what the kernel said; where in our code is of no use to the reader

@@ -72,6 +72,8 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
         self.maxLockAttempts = 1  # our waiting is in _lock_stream_lock, with a deadline
         self.setFormatter(AIResponseFormatter())
         self.queue = LineQueue()
+        self.is_owned = False
+        """Whether a pipeline decides when to flush and close; `logging.shutdown` then asks that one, not us."""
         self.report: Callable[[Exception], None] = partial(tell, self)
         self._batching = False
         self._begin()
@@ -141,13 +143,18 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
 
     def flush(self) -> None:
         """Write what waits, within ``close_timeout`` seconds; what is left then stays and is reported."""
-        self.drain(budget_s=self.options.close_timeout)
+        if not self.is_owned and self.has_waiting():
+            self.drain(budget_s=self.options.close_timeout)
 
     def close(self) -> None:
         """Write what waits and close the descriptors; a later record opens them again."""
-        if not self.queue.empty() or self.queue.intent:
+        if not self.is_owned:
             self.flush()
-        self.close_files(self.options.close_timeout)
+            self.close_files(self.options.close_timeout)
+
+    def has_waiting(self) -> bool:
+        """Say whether anything is left to write or to settle."""
+        return not self.queue.empty() or self.queue.intent is not None
 
     def close_files(self, timeout: float) -> None:
         """Close the descriptors, unless somebody writes for longer than *timeout* seconds."""
@@ -194,8 +201,9 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 fault = error
             else:
                 return True
-            wait_s = next(waits, None)
-            if wait_s is None or (deadline_s is not None and time.monotonic() + wait_s >= deadline_s):
+            wait_s = _left(deadline_s, next(waits, 0.0))
+            # Whoever interrupts its own append and flushes would wait for itself.
+            if wait_s <= 0 or self.turn.is_mine():
                 self._note(fault)
                 return False
             self.retried += 1
@@ -253,7 +261,7 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
     def _append_waiting(self, until: int, deadline_s: float) -> None:
         # One lock for each block, so that a long backlog does not keep other processes from theirs.
         queue = self.queue
-        while queue.intent or (queue.consumed < until and not queue.empty()):
+        while queue.intent is not None or (queue.consumed < until and not queue.empty()):
             self._acquire_lock(deadline_s)
             try:
                 self._settle_intent()
@@ -397,12 +405,10 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
 
     def _note(self, error: Exception) -> None:
         """Remember a fault and tell it, each kind at most once a minute."""
-        count = self.faults.note(type(error).__name__, str(error))
+        count = self.faults.note(f"{type(error).__name__} {getattr(error, 'errno', '')}", str(error))
         if count:
             waiting = self.queue.qsize()
-            told = WriteError(f"{error} [{count} such since the last message; {waiting} records wait and are kept]")
-            told.__cause__ = error
-            self.report(told)
+            self.report(WriteError(f"{error} [{count} such since the last message; {waiting} records wait, kept]"))
 
 
 def _left(deadline_s: float | None, most_s: float) -> float:
