@@ -30,39 +30,39 @@ class Turn:
     """
     Whose turn it is to write, among the threads of one process.
 
-    A reentrant lock with a flag: when code of the application interrupts the writing thread (a signal handler, a
-    ``__del__``) and logs, it gets the lock but finds ``busy`` set, and must not write: it would stand in the middle
-    of the block that it interrupted.
+    The lock is reentrant only so that its holder can be known: when code of the application interrupts the writing
+    thread (a signal handler, a ``__del__``) and logs, :meth:`is_mine` says so, and it must not write: it would stand
+    in the middle of the block that it interrupted. ::
+
+        if turn.is_mine():
+            ...  # we have interrupted ourselves
+        try:
+            if not turn.acquire(timeout):
+                ...  # another thread writes
+        finally:
+            turn.release()
+
+    The acquiring stands inside the ``try``: an exception thrown in from outside may fall between the lock's being
+    taken and our knowing it, and :meth:`release` asks the lock itself.
 
     Threads: any. After a fork the child makes a new one.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._busy = False
 
     def acquire(self, timeout: float) -> bool:
-        """Wait at most *timeout* seconds for the turn; False if it did not come, or interrupts itself."""
-        if not self._lock.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX))):
-            return False
-        if self._busy:
-            self._lock.release()
-            return False
-        self._busy = True
-        return True
+        """Wait at most *timeout* seconds for the turn, and say whether it came."""
+        return self._lock.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
 
     def is_mine(self) -> bool:
         """Say whether this very thread has the turn, so that whatever asks has interrupted it."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        busy = self._busy
-        self._lock.release()
-        return busy
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001  as threading.Condition asks it
 
     def release(self) -> None:
-        """End the turn."""
-        self._busy = False
-        self._lock.release()
+        """End the turn, if this thread has it."""
+        while self.is_mine():
+            self._lock.release()
 
 
 def open_lock_file(path: str, mode: int) -> FileIO:

@@ -111,6 +111,10 @@ class Pipeline:
         if self.queue.empty():
             _exit.forget(self)
 
+    def is_over(self) -> bool:
+        """Say whether nobody uses it any more and nothing waits in it: then a new handler begins a new writer."""
+        return not self.users and not self.writer.has_waiting()
+
     def end(self, deadline_s: float) -> None:
         """Close for all users, because the process ends."""
         for user in [*self.users, self.writer]:
@@ -152,9 +156,9 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
     key = os.path.realpath(path)
     with _exit.lock:
         pipeline = _pipelines.get(key)
-        if pipeline is None:
+        if pipeline is None or pipeline.is_over():
             pipeline = _pipelines[key] = _new(path, options)
-        elif pipeline.options != options and pipeline.users:
+        elif pipeline.users and pipeline.options != options:
             warnings.warn(
                 f"a second handler on {path} shares the first one's writer, and with it the first one's options",
                 ConfigWarning,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -159,11 +160,13 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
     def close_files(self, timeout: float) -> None:
         """Close the descriptors, unless somebody writes for longer than *timeout* seconds."""
         # Never in the middle of an append: the parent's close would free the lock under it.
-        if self.turn.acquire(timeout):
-            try:
+        if self.turn.is_mine():
+            return
+        try:
+            if self.turn.acquire(timeout):
                 super().close()
-            finally:
-                self.turn.release()
+        finally:
+            self.turn.release()
 
     def get_stats(self) -> Snapshot:
         """Return the counters, all of one instant."""
@@ -218,9 +221,11 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             OSError: The same, from the kernel.
         """
         deadline_s = time.monotonic() + timeout
-        if not self.turn.acquire(timeout):
-            raise LockTimeoutError(self.baseFilename, timeout, "another thread of this process")
+        if self.turn.is_mine():
+            raise LockTimeoutError(self.baseFilename, 0.0, "the write that this call interrupts")
         try:
+            if not self.turn.acquire(timeout):
+                raise LockTimeoutError(self.baseFilename, timeout, "another thread of this process")
             self._append_waiting(self.queue.position if until is None else until, deadline_s)
         finally:
             self.turn.release()
@@ -235,28 +240,32 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             outcome: Its status if it is in the file then, ``written_sync`` or ``written``.
             may_wait: Leave it in the queue, if there is room, when the file refuses it.
         """
+        if self.turn.is_mine():  # we interrupt our own append: rather one record over the limit than one lost
+            self.queue.put(record.body, force=True, replaced=record.replaced)
+            return
         deadline_s = time.monotonic() + timeout
-        if not self.turn.acquire(timeout):
-            if self.turn.is_mine():  # we interrupt our own append: rather one record over the limit than one lost
-                self.queue.put(record.body, force=True, replaced=record.replaced)
+        try:
+            if self.turn.acquire(timeout):
+                self._write_in_turn(record, deadline_s, outcome, may_wait=may_wait)
             else:
                 self.refuse(record, f"the queue is full and the log was busy for {timeout:g} s")
-            return
-        try:
-            has_room = self.queue.has_room(len(record.body))
-            line = self.queue.put(record.body, force=True, replaced=record.replaced)
-            try:
-                self._append_waiting(self.queue.position, deadline_s)
-            except _FAULTS as error:
-                if may_wait and has_room:
-                    self._note(error)
-                elif self.queue.withdraw(line):
-                    self.refuse(record, f"nothing more can wait and the log refuses: {error}", is_counted=True)
-                return
-            record.status = outcome
-            self.queue.count_as(outcome)
         finally:
             self.turn.release()
+
+    def _write_in_turn(self, record: PreparedRecord, deadline_s: float, outcome: str, *, may_wait: bool) -> None:
+        has_room = self.queue.has_room(len(record.body))
+        line = self.queue.put(record.body, force=True, replaced=record.replaced)
+        try:
+            self._append_waiting(self.queue.position, deadline_s)
+        except _FAULTS as error:
+            if may_wait and has_room:
+                self._note(error)
+                return
+            if self.queue.withdraw(line):
+                self.refuse(record, f"nothing more can wait and the log refuses: {error}", is_counted=True)
+                return
+        record.status = outcome
+        self.queue.count_as(outcome)
 
     def _append_waiting(self, until: int, deadline_s: float) -> None:
         # One lock for each block, so that a long backlog does not keep other processes from theirs.
@@ -359,6 +368,9 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             raise
 
     def _acquire_lock(self, deadline_s: float) -> None:
+        # We have the turn, so nobody else can be inside the parent's locking: what is marked there as held was left
+        # by an exception from outside. Waiting for it would be waiting for ever.
+        self._thread_lock, self.is_locked = threading.RLock(), False
         while True:
             self._lock_budget_s, self._lock_error = max(0.0, deadline_s - time.monotonic()), None
             try:
