@@ -10,57 +10,18 @@ piece of a line behind them is cut off.
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
-from io import FileIO
 from typing import TYPE_CHECKING
 
-from ._paths import describe_file_type, utc_suffix
-from .errors import AppendError, LogPathError
+from ._paths import create_file, utc_suffix
+from .errors import AppendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["append_block", "arrived_lines", "cut_back", "open_log", "repair_tail"]
+__all__ = ["append_block", "arrived_lines", "cut_back", "repair_tail"]
 
 _CHUNK = 1 << 16
-
-
-def open_log(path: str, file_mode: int) -> FileIO:
-    """
-    Open the log at *path* for appending and reading back, making it with exactly *file_mode* if need be.
-
-    Raises:
-        LogPathError: A symbolic link, directory, FIFO or device stands there.
-        OSError: It cannot be opened.
-    """
-    # O_NOFOLLOW: a link that somebody put in the log's place must not lead us into another file.
-    # O_NONBLOCK: opening a FIFO would wait for a reader; on a regular file it changes nothing.
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        try:
-            descriptor = os.open(path, flags)
-        except FileNotFoundError:
-            descriptor = _create(path, flags, file_mode)
-    except OSError as error:
-        if kind := describe_file_type(path):
-            raise LogPathError(path, kind) from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise LogPathError(path, describe_file_type(path) or "something else")
-    return FileIO(descriptor, "r+")
-
-
-def _create(path: str, flags: int, file_mode: int) -> int:
-    try:
-        # With no more rights than asked for from the first instant on; fchmod then undoes the umask.
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, file_mode & 0o700)
-    except FileExistsError:  # another process was quicker
-        return os.open(path, flags)
-    with suppress(OSError):  # a file system without modes
-        os.fchmod(descriptor, file_mode)
-    return descriptor
 
 
 def append_block(descriptor: int, block: bytes, *, path: str) -> None:
@@ -164,10 +125,8 @@ def _last_line_start(descriptor: int, size: int) -> int:
 
 def _copy_aside(descriptor: int, start: int, end: int, path: str, file_mode: int) -> str:
     torn = f"{path}.torn-{utc_suffix()}"
-    target = os.open(torn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode & 0o700)
+    target = create_file(torn, os.O_WRONLY, file_mode)
     try:
-        with suppress(OSError):
-            os.fchmod(target, file_mode)
         while start < end:
             piece = os.pread(descriptor, min(_CHUNK, end - start), start)
             if not piece:

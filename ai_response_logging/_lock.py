@@ -8,7 +8,6 @@ bound is told with whoever holds the lock, as far as the machine says.
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import time
 from contextlib import suppress
@@ -19,11 +18,10 @@ from portalocker import LOCK_EX, LOCK_NB
 from portalocker import exceptions as portalocker_exceptions
 from portalocker import lock as _portalocker_lock
 
-from ._paths import describe_file_type
 from ._retry import naps
-from .errors import LockTimeoutError, LogPathError
+from .errors import LockTimeoutError
 
-__all__ = ["Turn", "acquire", "is_replaced", "open_lock_file"]
+__all__ = ["Turn", "acquire", "is_replaced"]
 
 
 class Turn:
@@ -63,28 +61,6 @@ class Turn:
         """End the turn, if this thread has it."""
         while self.is_mine():
             self._lock.release()
-
-
-def open_lock_file(path: str, mode: int) -> FileIO:
-    """
-    Open the lock file at *path*, making it with *mode* if need be.
-
-    Raises:
-        LogPathError: Something that is not a regular file stands there.
-        OSError: It cannot be opened.
-    """
-    # O_NONBLOCK: opening a FIFO that somebody put there would wait for a reader without limit.
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags, mode)
-    except OSError as error:
-        if kind := describe_file_type(path):
-            raise LogPathError(path, kind) from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise LogPathError(path, describe_file_type(path) or "something else")
-    return FileIO(descriptor, "r+")
 
 
 def acquire(lock_file: FileIO, timeout: float, log_path: str) -> None:

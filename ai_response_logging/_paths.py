@@ -1,4 +1,4 @@
-"""Paths: what stands at one, directories with exact modes, and the time as file names carry it."""
+"""Paths: open only regular files, make files and directories with exact modes, and the time as names carry it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import os
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 
-__all__ = ["describe_file_type", "make_directory", "utc_suffix"]
+from .errors import LogPathError
+
+__all__ = ["create_file", "describe_file_type", "make_directory", "open_regular", "utc_suffix"]
 
 
 def describe_file_type(path: str) -> str:
@@ -27,6 +30,48 @@ def describe_file_type(path: str) -> str:
         if is_kind(mode):
             return name
     return ""
+
+
+def create_file(path: str, flags: int, mode: int) -> int:
+    """Make *path* with exactly *mode* and open it with *flags*; FileExistsError if it is there already."""
+    # With no more rights than asked for from the first instant on; fchmod then undoes the umask.
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o700)
+    with suppress(OSError):  # a file system without modes
+        os.fchmod(descriptor, mode)
+    return descriptor
+
+
+def open_regular(path: str, flags: int, mode: int) -> FileIO:
+    """
+    Open the regular file at *path* with *flags*, making it with exactly *mode* if need be.
+
+    Raises:
+        LogPathError: A symbolic link, directory, FIFO or device stands there.
+        OSError: It cannot be opened.
+    """
+    # O_NOFOLLOW: a link that somebody put in the file's place must not lead us into another one.
+    # O_NONBLOCK: opening a FIFO would wait for a reader; on a regular file it changes nothing.
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = _open_or_create(path, flags, mode)
+    except OSError as error:
+        if kind := describe_file_type(path):
+            raise LogPathError(path, kind) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise LogPathError(path, describe_file_type(path) or "something else")
+    return FileIO(descriptor, "r+")
+
+
+def _open_or_create(path: str, flags: int, mode: int) -> int:
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        try:
+            return create_file(path, flags, mode)
+        except FileExistsError:  # another process was quicker
+            return os.open(path, flags)
 
 
 def make_directory(path: str, mode: int) -> None:

@@ -7,7 +7,6 @@ presets here; a test compares the two.
 
 from __future__ import annotations
 
-import copy
 import logging
 import logging.config
 import os
@@ -15,17 +14,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ._config_check import complaints_of, our_handler_of
 from ._options import Options
 from .errors import ConfigError
 from .handler import AIResponseHandler
 from .record import DEFAULT_LOG_FILE, LOGGER_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["PRESET_NAMES", "attach_default", "check", "configure", "load", "preset_yaml"]
-
-_HANDLER_PATHS: Final = ("ai_response_logging.AIResponseHandler", "ai_response_logging.handler.AIResponseHandler")
 
 
 @dataclass(frozen=True)
@@ -109,10 +107,14 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> di
     if source is None:
         source = os.environ.get("AI_RESPONSES_CONFIG") or "default"
     if not isinstance(source, (str, os.PathLike)):
-        return copy.deepcopy(dict(source))
+        copied: dict[str, Any] = _structure_of(dict(source))
+        return copied
     name = os.fspath(source)
     if name in _PRESETS:
-        return _parse(preset_yaml(name), f"preset {name}")
+        mapping = _parse(preset_yaml(name), f"preset {name}")
+        if os.environ.get("AI_RESPONSES_FILE"):  # comes before the default place, which is where a preset's log is
+            del mapping["handlers"]["ai_responses"]["filename"]
+        return mapping
     try:
         with open(name, encoding="utf-8") as file:
             return _parse(file.read(), name)
@@ -122,7 +124,7 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> di
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
-    import yaml
+    import yaml  # 15 ms that only those pay who read a file
 
     try:
         mapping = yaml.safe_load(text)
@@ -131,6 +133,15 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     if not isinstance(mapping, dict):
         raise ConfigError(f"{name} must hold a mapping with the keys version, handlers and loggers, got {mapping!r}")
     return mapping
+
+
+def _structure_of(value: Any) -> Any:
+    """Return a copy of the dicts and lists in *value*; live objects in them (streams, filters) stay themselves."""
+    if type(value) is dict:
+        return {key: _structure_of(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_structure_of(item) for item in value]
+    return value
 
 
 def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, **options: Any) -> AIResponseHandler:
@@ -142,7 +153,7 @@ def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, 
         options: Options of :class:`AIResponseHandler` that override those of *source*; None leaves one as it is.
 
     Returns:
-        The handler of the logger ``ai_responses``, or the only one there is.
+        The handler of the logger ``ai_responses``, else the first of ours.
 
     Raises:
         ConfigError: The configuration is wrong; the text names the key's full path. What was configured before
@@ -153,19 +164,30 @@ def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, 
     .. versionadded:: 0.1.0
     """
     mapping = load(source)
-    name = _our_handler_of(mapping)
-    section = mapping["handlers"][name]
-    section.update({key: value for key, value in options.items() if value is not None})
-    complaints = list(_section_complaints(name, section))
-    if complaints:
-        raise ConfigError(complaints[0])
-    for handler in _our_handlers():
-        handler.flush()
+    first = next(complaints_of(mapping), None)
+    name = "" if first else our_handler_of(mapping)
+    if not first:
+        mapping["handlers"][name].update({key: value for key, value in options.items() if value is not None})
+        first = next(complaints_of(mapping), None)
+    if first:
+        raise ConfigError(first.problem, first.where)
+    for before in _our_handlers():
+        before.flush()
+    _run_dict_config(mapping)
+    handler: AIResponseHandler = _handler_named(name)
+    return handler
+
+
+def _run_dict_config(mapping: dict[str, Any]) -> None:
+    before = set(_our_handlers())
     try:
         logging.config.dictConfig(mapping)
     except ValueError as error:
-        raise _with_path(error, name) from error
-    return next(handler for handler in _our_handlers(mapping) if handler.name == name)
+        for name in mapping["handlers"]:
+            made = _handler_named(name)
+            if isinstance(made, AIResponseHandler) and made not in before:
+                made.close()
+        raise _with_path(error) from error
 
 
 def attach_default() -> AIResponseHandler:
@@ -176,11 +198,9 @@ def attach_default() -> AIResponseHandler:
     program would close handlers that are not ours.
     """
     mapping = load()
-    name = _our_handler_of(mapping)
-    section = {
-        key: value for key, value in mapping["handlers"][name].items() if key in {*Options.names(), "filename", "level"}
-    }
-    handler = AIResponseHandler(**section)
+    name = our_handler_of(mapping)
+    known = {*Options.names(), "filename", "level"}
+    handler = AIResponseHandler(**{key: value for key, value in mapping["handlers"][name].items() if key in known})
     handler.name = name
     logger = logging.getLogger(LOGGER_NAME)
     logger.addHandler(handler)
@@ -196,81 +216,28 @@ def check(source: str | os.PathLike[str] | Mapping[str, Any]) -> list[str]:
         mapping = load(source)
     except ConfigError as error:
         return [str(error)]
-    return list(_complaints(mapping))
+    return [str(complaint) for complaint in complaints_of(mapping)]
 
 
-def _complaints(mapping: Mapping[str, Any]) -> Iterator[str]:
-    if mapping.get("version") != 1:
-        yield f"version must be 1, got {mapping.get('version')!r}"
-    for key in ("handlers", "loggers"):
-        if not isinstance(mapping.get(key, {}), dict):
-            yield f"{key} must be a mapping, got {mapping[key]!r}"
-            return
-    sections = mapping.get("handlers", {})
-    if not any(map(_is_ours, sections.values())):
-        yield f"handlers has no entry with class: {_HANDLER_PATHS[0]}"
-    for name, section in sections.items():
-        if _is_ours(section):
-            yield from _section_complaints(name, section)
-    for logger, settings in {**mapping.get("loggers", {}), "": mapping.get("root", {})}.items():
-        yield from _logger_complaints(f"loggers.{logger}" if logger else "root", settings, sections)
-
-
-def _logger_complaints(path: str, settings: object, sections: Mapping[str, Any]) -> Iterator[str]:
-    if not isinstance(settings, dict):
-        yield f"{path} must be a mapping, got {settings!r}"
-        return
-    for name in settings.get("handlers") or ():
-        if name not in sections:
-            yield f"{path}.handlers names {name!r}, which is not under handlers"
-
-
-def _section_complaints(name: str, section: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in section.items():
-        if key in {"class", "()", "level", "formatter", "filters"}:
-            continue
-        if key == "filename":
-            if value is not None and not isinstance(value, (str, os.PathLike)):
-                yield f"handlers.{name}.filename must be a path, got {value!r}"
-            continue
-        try:
-            Options.checked({key: value})
-        except ConfigError as error:
-            yield f"{error.problem}; it is set under handlers.{name}.{key}"
-
-
-def _is_ours(section: object) -> bool:
-    if not isinstance(section, dict):
-        return False
-    kind = section.get("class", section.get("()"))
-    return kind in _HANDLER_PATHS or kind is AIResponseHandler
-
-
-def _our_handler_of(mapping: Mapping[str, Any]) -> str:
-    """Return the name of the handler that records: that of the logger ``ai_responses``, else the first of ours."""
-    sections = mapping.get("handlers")
-    ours: list[str] = [key for key, one in sections.items() if _is_ours(one)] if isinstance(sections, dict) else []
-    if not ours:
-        raise ConfigError(f"handlers must have an entry with class: {_HANDLER_PATHS[0]}, got {sections!r}")
-    loggers = mapping.get("loggers")
-    settings = loggers.get(LOGGER_NAME) if isinstance(loggers, dict) else None
-    named = settings.get("handlers") if isinstance(settings, dict) else None
-    return next((name for name in named or () if name in ours), ours[0])
-
-
-def _our_handlers(mapping: Mapping[str, Any] | None = None) -> list[AIResponseHandler]:
-    names = [LOGGER_NAME, *((mapping or {}).get("loggers") or ())]
-    loggers = [logging.getLogger(), *map(logging.getLogger, names)]
+def _our_handlers() -> list[AIResponseHandler]:
+    loggers = (logging.getLogger(), logging.getLogger(LOGGER_NAME))
     return [handler for logger in loggers for handler in logger.handlers if isinstance(handler, AIResponseHandler)]
 
 
-def _with_path(error: BaseException, name: str) -> ConfigError:
+def _handler_named(name: str) -> Any:
+    # getHandlerByName, which 3.11 does not have yet. Not by walking the loggers: ours may stand behind another
+    # handler, as the target of a MemoryHandler.
+    return logging._handlers.get(name)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _with_path(error: BaseException) -> ConfigError:
     """Return dictConfig's error with what is behind it and where that is set."""
+    found = re.search(r"Unable to configure (handler|logger|formatter|filter) '([^']+)'|root logger", str(error))
+    where = f"{found.group(1)}s.{found.group(2)}" if found and found.group(1) else "root" if found else ""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConfigError):
-            return ConfigError(cause.problem, f"handlers.{name}.{cause.where}" if cause.where else f"handlers.{name}")
+            return ConfigError(cause.problem, f"{where}.{cause.where}" if cause.where else where)
         cause = cause.__cause__
-    found = re.search(r"'([^']+)'", str(error))
     detail = f" ({error.__cause__})" if error.__cause__ else ""
-    return ConfigError(f"{error}{detail}", found.group(1) if found else "")
+    return ConfigError(f"{error}{detail}", where)

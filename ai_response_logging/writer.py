@@ -24,7 +24,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 from . import _append, _lock, _rotate
 from ._fork import forget_in_child
 from ._options import Options
-from ._paths import make_directory
+from ._paths import make_directory, open_regular
 from ._queue import MAX_BLOCK_BYTES, Intent, LineQueue, PreparedRecord
 from ._retry import pauses
 from .errors import AppendError, LockTimeoutError, LogPathError, RefusedError, WriteError
@@ -325,12 +325,7 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
 
     def _open_stream(self) -> int:
         if self.stream is None or self.stream.closed:
-            directory = os.path.dirname(self.baseFilename)
-            try:
-                self.stream = _append.open_log(self.baseFilename, self.options.file_mode)
-            except FileNotFoundError:  # somebody removed the directory
-                make_directory(directory, self.options.directory_mode)
-                self.stream = _append.open_log(self.baseFilename, self.options.file_mode)
+            self.stream = self._open_file(self.baseFilename, os.O_RDWR | os.O_APPEND)
         return self.stream.fileno()
 
     def _is_full(self, size: int) -> bool:
@@ -354,11 +349,14 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
 
     def _open_lockfile(self) -> None:
         if self.stream_lock is None or self.stream_lock.closed:
-            try:
-                self.stream_lock = _lock.open_lock_file(self.lockFilename, self.options.file_mode)
-            except FileNotFoundError:
-                make_directory(os.path.dirname(self.lockFilename), self.options.directory_mode)
-                self.stream_lock = _lock.open_lock_file(self.lockFilename, self.options.file_mode)
+            self.stream_lock = self._open_file(self.lockFilename, os.O_RDWR)
+
+    def _open_file(self, path: str, flags: int) -> FileIO:
+        try:
+            return open_regular(path, flags, self.options.file_mode)
+        except FileNotFoundError:  # somebody removed the directory
+            make_directory(os.path.dirname(path), self.options.directory_mode)
+            return open_regular(path, flags, self.options.file_mode)
 
     def _lock_stream_lock(self, stream_lock: FileIO) -> None:  # type: ignore[override]  # we open it
         try:
