@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import child_process, read_lines, run_child
+
+from ai_response_logging.testing import LocalModelServer, Reply
+
+CLI = "from ai_response_logging.cli import main; main()"
+PLAN = """
+questions: ["why?", "how?"]
+models:
+  - {{platform: local, model: m1, base_url: "{url}"}}
+  - {{platform: local, model: m2, base_url: "{url}"}}
+max_retries: 0
+{more}
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[LocalModelServer]:
+    """Run a model server for the length of a test."""
+    with LocalModelServer() as running:
+        yield running
+
+
+@pytest.fixture
+def plan(server: LocalModelServer, tmp_path: Path) -> Path:
+    """Write a plan of 2 x 2 cells."""
+    return plan_in(tmp_path, server)
+
+
+def plan_in(folder: Path, server: LocalModelServer, more: str = "") -> Path:
+    """Write a plan of 2 x 2 cells with *more* keys."""
+    file = folder / "plan.yaml"
+    file.write_text(PLAN.format(url=server.base_url, more=more), encoding="utf-8")
+    return file
+
+
+def cli(*args: object, expect: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return run_child(CLI, *args, expect=expect, **options)
+
+
+def cells_in(log_path: Path) -> Counter[tuple[int, int]]:
+    """Count the records of each cell."""
+    return Counter((record["question_index"], record["model_index"]) for record in read_lines(log_path))
+
+
+ALL_ONCE = Counter([(1, 1), (1, 2), (2, 1), (2, 2)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_run_that_goes_well_names_itself_first_and_ends_with_the_matrix(plan: Path, log_path: Path, processes: int):
+    """The id and the way to resume come first, the matrix last, every cell is in the log, and the exit code is 0."""
+    done = cli("run", plan, "--file", log_path, "--processes", processes)
+
+    [execution_id] = {record["execution_id"] for record in read_lines(log_path)}
+    first, second, *rest = done.stdout.splitlines()
+    assert execution_id in first
+    assert f"run {plan} --file {log_path} --resume {execution_id}" in second
+    assert f"{execution_id}: 4 of 4 done, 0 failed, 0 missing" in rest[0]
+    assert cells_in(log_path) == ALL_ONCE
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_failed_cells_make_the_exit_code_1_and_can_be_asked_again(plan: Path, log_path: Path, server: LocalModelServer):
+    """Failed cells are named with the command that asks them again; when that goes well, so does the exit code."""
+    server.reply_with(Reply(status=500), Reply(status=401), model="m2")
+
+    failed = cli("run", plan, "--file", log_path, "--execution-id", "mine", expect=1)
+    retried = cli("run", plan, "--file", log_path, "--resume", "mine", "--retry-failed")
+
+    assert "2 of 4 done, 2 failed, 0 missing" in failed.stdout
+    assert "--resume mine --retry-failed" in failed.stderr
+    assert "4 of 4 done" in retried.stdout
+    assert "Traceback" not in failed.stderr
+    assert len(server.requests) == 4 + 2
+
+
+@pytest.mark.slow
+def test_json_is_one_document_with_the_matrix(plan: Path, log_path: Path, server: LocalModelServer):
+    """Programs get the matrix's figures on standard output, and nothing else there."""
+    server.reply_with(Reply(status=500), model="m2")
+
+    done = cli("run", plan, "--file", log_path, "--json", "--execution-id", "mine", expect=1)
+
+    document = json.loads(done.stdout)
+    assert {name: document[name] for name in ("execution_id", "expected", "done", "failed", "missing", "file")} == {
+        "execution_id": "mine", "expected": 4, "done": 3, "failed": 1, "missing": 0, "file": str(log_path),
+    }  # fmt: skip
+    assert document["lost_workers"] == []
+    assert Counter(cell["status"] for cell in document["cells"]) == {"done": 3, "failed": 1}
+    assert "run mine" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_run_whose_workers_were_killed_is_resumed_to_the_end(plan: Path, log_path: Path, server: LocalModelServer):
+    """Killed workers are reported, what they left is counted as missing with exit code 1, and resuming completes it."""
+    server.reply_always(Reply(hold=threading.Event()))
+
+    arguments = ["run", plan, "--file", log_path, "--processes", 2, "--execution-id", "mine"]
+    with child_process(CLI, *arguments) as child:
+        server.wait_for_requests(4)
+        for pid in workers_of(child.pid):
+            os.kill(pid, signal.SIGKILL)
+        out, errors = child.communicate(timeout=15)
+    server.reply_always(Reply())
+    unknown = cli("run", plan, "--file", log_path, "--resume", "mine", expect=2)
+    cli("run", plan, "--file", log_path, "--execution-id", "mine", "--processes", 2)
+
+    assert child.returncode == 1
+    assert errors.count("killed by SIGKILL") == 2
+    assert "missing cells: 4" in errors
+    assert "0 of 4 done, 0 failed, 4 missing" in out
+    assert "start it as a new one with the same id" in unknown.stderr
+    assert cells_in(log_path) == ALL_ONCE
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the worker processes of a run, as /proc tells."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_says_how_to_go_on(plan: Path, log_path: Path, server: LocalModelServer, processes: int):
+    """Ctrl-C, sent to all as a terminal does, ends it without a traceback, and the command it prints completes it."""
+    server.reply_always(Reply(hold=threading.Event()), model="m2")
+    with child_process(CLI, "run", plan, "--file", log_path, "--processes", processes) as child:
+        server.wait_for_requests(4)
+        os.killpg(child.pid, signal.SIGINT)
+        _, errors = child.communicate(timeout=15)
+
+    assert child.returncode == 130
+    assert "Traceback" not in errors
+    server.reply_always(Reply(), model="m2")
+    cli(*errors.split("go on with: ai-responses ")[1].split())
+    assert set(cells_in(log_path)) == set(ALL_ONCE)
+    outcomes = Counter((record["model"], record.get("error_type", "done")) for record in read_lines(log_path))
+    assert outcomes["m2", "cancelled"] == 2
+    assert (outcomes["m1", "done"], outcomes["m2", "done"]) == (2, 2)
+    assert {outcome for _, outcome in outcomes} == {"done", "cancelled"}
+
+
+@pytest.mark.slow
+def test_terminal_sees_a_bar_with_its_figures(plan: Path, log_path: Path, server: LocalModelServer):
+    """On a terminal a bar counts cells, failures and the rate."""
+    server.reply_with(Reply(status=500), model="m2")
+    master, slave = pty.openpty()
+    command = [sys.executable, "-c", CLI, "run", str(plan), "--file", str(log_path)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment) as child:
+        os.close(slave)
+        shown = b"".join(iter(lambda: read_terminal(master), b"")).decode()
+    os.close(master)
+
+    assert child.returncode == 1
+    assert "4/4" in shown
+    assert "1 failed" in shown
+
+
+def read_terminal(master: int) -> bytes:
+    """Read what a terminal shows; nothing once nobody writes to it any more."""
+    try:
+        return os.read(master, 65536)
+    except OSError:  # EIO: the other side has gone
+        return b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("concurrency: 0", "concurrency must be a whole number from 1 to 10000, got 0; it is set under concurrency in"),
+        ("colour: red", "'colour' is no key of a plan"),
+        ("system: [", "is no YAML"),
+    ],
+)
+def test_bad_plan_is_exit_code_2_and_one_line(
+    tmp_path: Path, log_path: Path, server: LocalModelServer, more: str, says: str
+):
+    """A wrong plan is one line with the key's path; nothing is asked and no log begun."""
+    done = cli("run", plan_in(tmp_path, server, more), "--file", log_path, expect=2)
+
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert server.requests == []
+    assert not log_path.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--resume", "a", "--execution-id", "b"], "leave --execution-id out"),
+        (["--retry-failed"], "goes with resume"),
+        (["--resume", "never-seen"], "no cell of execution never-seen"),
+        (["--processes", "0"], "--processes"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_one_line(plan: Path, log_path: Path, arguments: list[str], says: str):
+    """What cannot be meant is refused in one line."""
+    done = cli("run", plan, "--file", log_path, *arguments, expect=2)
+
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_missing_plan_and_missing_key_are_exit_code_2(tmp_path: Path, log_path: Path):
+    """A file that is not there, and a key that is not set, are named."""
+    plan = tmp_path / "plan.yaml"
+    missing = cli("run", plan, "--file", log_path, expect=2)
+    plan.write_text("questions: [why]\nmodels: [{platform: p, model: m, api_key_env: NO_SUCH_KEY}]", encoding="utf-8")
+    keyless = cli("run", plan, "--file", log_path, expect=2, env={"NO_SUCH_KEY": ""})
+
+    assert str(plan) in missing.stderr
+    assert "NO_SUCH_KEY is not set" in keyless.stderr
+    assert "models[0].api_key_env" in keyless.stderr
+
+
+@pytest.mark.slow
+def test_missing_sdk_is_exit_code_4_with_the_command_that_installs_it(plan: Path, log_path: Path):
+    """Without the extra the message says what to install."""
+    without = "import importlib.util; importlib.util.find_spec = lambda name: None\n" + CLI
+
+    done = run_child(without, "run", plan, "--file", log_path, expect=4)
+
+    assert "pip install 'ai-response-logging[openai]'" in done.stderr
