@@ -25,7 +25,17 @@ import orjson
 from .errors import LogReadError
 from .record import default_log_path
 
-__all__ = ["MAX_LINE_BYTES", "BadLine", "LogFile", "LogSnapshot", "lines_of", "log_files", "parse_line", "read_log"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "BadLine",
+    "LogFile",
+    "LogSnapshot",
+    "is_unfinished",
+    "lines_of",
+    "log_files",
+    "parse_line",
+    "read_log",
+]
 
 MAX_LINE_BYTES: Final = 256 * 1024 * 1024
 """A longer line is not looked into (bytes): a hole of a terabyte must not fill the memory."""
@@ -277,6 +287,11 @@ def lines_of(stream: BinaryIO, end: int | None = None) -> Iterator[tuple[int, by
             offset += len(rest)
 
 
+def is_unfinished(line: bytes) -> bool:
+    """Whether a line of :func:`lines_of` lacks its newline, and not only because it is too long to be looked into."""
+    return not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES
+
+
 def parse_line(line: bytes) -> dict[str, Any]:
     """
     Return the object that *line* holds.
@@ -354,7 +369,7 @@ def _records_of(snapshot: LogSnapshot, file: LogFile, on_bad: Callable[[BadLine]
                 try:
                     record = parse_line(line)
                 except ValueError as error:
-                    if line.endswith(b"\n") or not file.is_live:
+                    if not (file.is_live and is_unfinished(line)):
                         on_bad(BadLine(file.path, number, offset, str(error)))
                     continue
                 yield record
