@@ -1,0 +1,112 @@
+"""
+Every command is documented: docs/reference/cli.md is made from the help texts and compared with them.
+
+``python tests/test_docs.py`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from ai_response_logging.cli import app
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
+TYPER = ".".join(version("typer").split(".")[:2])
+PREFACE = """\
+# The command line
+
+<!-- Made by `python tests/test_docs.py` from the help texts, laid out by typer {typer}; a test compares the two. -->
+
+Every command that reads a log takes its base name and finds rotated and compressed files beside it.
+Reading needs no writing rights and never blocks a writer.
+Text is for people; `--json` prints one JSON document with the same figures for programs.
+Colours and bars appear only on a terminal, and `NO_COLOR` turns colours off; a pipe closed early is no error.
+Times are local, with their offset.
+
+| exit code | meaning |
+|---|---|
+| 0 | done, and all is well |
+| 1 | done, and what was found is not well: `verify` found damage, a run has holes, a file has complaints |
+| 2 | used wrongly |
+| 3 | the log cannot be read |
+| 4 | an extra is missing; the message says how to install it |
+"""
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield every command with its help text, as a person 80 columns wide sees it."""
+    import typer
+
+    group = typer.main.get_command(app)
+    yield from _commands_below(group, "ai-responses", None)
+
+
+def _commands_below(command: object, path: str, parent: object) -> Iterator[tuple[str, str]]:
+    context = command.make_context(path.rpartition(" ")[2], [], parent=parent, resilient_parsing=True)
+    context.terminal_width = 78  # of 80 columns typer leaves two free
+    yield path, context.get_help()
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _commands_below(child, f"{path} {name}", context)
+
+
+def page() -> str:
+    """Return the whole page."""
+    sections = [f"## {path}\n\n```text\n{_trimmed(text)}\n```\n" for path, text in commands()]
+    return "\n".join([PREFACE.replace("{typer}", TYPER), *sections])
+
+
+def _trimmed(text: str) -> str:
+    return "\n".join(one.rstrip() for one in text.strip().splitlines())
+
+
+@pytest.fixture(autouse=True)
+def _same_width_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def test_page_of_the_command_line_says_what_the_help_says():
+    """
+    docs/reference/cli.md is what the help texts are today; `python tests/test_docs.py` brings it up to date.
+    """
+    written = PAGE.read_text("utf-8")
+    if f"laid out by typer {TYPER};" not in written:
+        pytest.skip(f"typer {TYPER} lays help texts out differently from the one the page was made with")
+
+    assert written == page()
+
+
+def test_every_command_has_a_section_with_an_example():
+    """
+    No command is added without its documentation.
+    """
+    documented = PAGE.read_text("utf-8")
+    names = [path for path, _ in commands()]
+
+    assert {"demo", "run", "matrix", "verify", "config list", "config show", "config check"} <= {
+        name.removeprefix("ai-responses ") for name in names
+    }
+    for name in names:
+        assert f"\n## {name}\n" in documented
+        assert f"Example: {name}" in documented
+
+
+def test_every_option_of_every_command_is_explained():
+    """
+    An option without a word of help is one nobody dares to use.
+    """
+    for name, text in commands():
+        options = text.partition("Options:\n")[2].partition("\n\n")[0].splitlines()
+        bare = [one for one in options if one.startswith("  -") and len(one.split("  ", 2)) < 2]
+        assert options, name
+        assert bare == [], name
+
+
+if __name__ == "__main__":
+    os.environ.update(COLUMNS="80", NO_COLOR="1")
+    PAGE.write_text(page(), "utf-8")
