@@ -1,0 +1,112 @@
+"""Fixtures for every test: where the log is, what the machine has, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import SHARED
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOGGER = "ai_responses"
+THREAD_GRACE_S = 5.0
+
+# No deadline: this machine's other load is no fault of the code.  `.ci/run full` asks for "long".
+settings.register_profile("short", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+
+@pytest.fixture
+def log_path(tmp_path: Path) -> Path:
+    """Return where a test's log goes; neither it nor anything beside it exists yet."""
+    return tmp_path / "ai_responses.jsonl"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Return the folder ``../shared`` (fault recipes, sample data, design), or skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not beside this clone")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def sample_path(shared_dir: Path) -> Path:
+    """Return the 152 real lines in older shapes."""
+    return shared_dir / "data" / "ai_responses_sample.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own environment never decides where a test writes."""
+    monkeypatch.delenv("AI_RESPONSES_FILE", raising=False)
+    monkeypatch.delenv("AI_RESPONSES_CONFIG", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Close the handlers of the logger after each test, and fail it if a thread or a child outlives it."""
+    threads, children = set(threading.enumerate()), _children()
+    yield
+    _reset_logger(logging.getLogger(LOGGER))
+    left = [repr(thread) for thread in _still_alive(set(threading.enumerate()) - threads)]
+    left += [f"child {pid}" for pid in _kill(_children() - children)]
+    if left:
+        pytest.fail(f"left behind by the test: {', '.join(left)}")
+
+
+def _reset_logger(logger: logging.Logger) -> None:
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    for a_filter in logger.filters[:]:
+        logger.removeFilter(a_filter)
+    logger.setLevel(logging.NOTSET)
+    logger.propagate, logger.disabled = True, False
+
+
+def _still_alive(threads: set[threading.Thread]) -> list[threading.Thread]:
+    """Give threads that are ending the time to do so; those of the interpreter's own making are not ours to join."""
+    mine = [thread for thread in threads if not isinstance(thread, threading._DummyThread)]
+    for thread in mine:
+        thread.join(THREAD_GRACE_S)
+    return [thread for thread in mine if thread.is_alive()]
+
+
+def _children() -> set[int]:
+    """Return the living or unreaped children of this process, as far as /proc tells, without multiprocessing's own."""
+    own = {
+        getattr(multiprocessing.resource_tracker._resource_tracker, "_pid", None),
+        getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None),
+    }
+    return {int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if _parent(stat) == os.getpid()} - own
+
+
+def _parent(stat: Path) -> int:
+    """Read the parent from /proc/PID/stat, whose second field is a name in brackets that may hold anything."""
+    try:
+        return int(stat.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+    except (OSError, IndexError):  # ENOENT or ESRCH: it ended while we looked
+        return 0
+
+
+def _kill(children: set[int]) -> list[int]:
+    """End and reap children that a test forgot, and return them."""
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return sorted(children)
