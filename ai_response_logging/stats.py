@@ -66,9 +66,13 @@ class FaultLog:
         self._told_at_s: dict[str, float] = {}
         self._untold: dict[str, int] = {}
 
+    def remember(self, text: str) -> None:
+        """Remember a fault that may still be put right, and tell nobody."""
+        self.last_error, self.last_error_time = text, time.time()
+
     def note(self, kind: str, text: str) -> int:
         """Remember one fault; return how many of its *kind* to tell now, 0 for none."""
-        self.last_error, self.last_error_time = text, time.time()
+        self.remember(text)
         count = self._untold.get(kind, 0) + 1
         now_s = time.monotonic()
         if kind in self._told_at_s and now_s - self._told_at_s[kind] < QUIET_S:

@@ -202,6 +202,7 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 self.attempt(_left(deadline_s, self.options.lock_timeout), until=until)
             except _FAULTS as error:
                 fault = error
+                self.faults.remember(str(error))
             else:
                 return True
             wait_s = _left(deadline_s, next(waits, 0.0))
