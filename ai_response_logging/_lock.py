@@ -92,7 +92,7 @@ def is_replaced(lock_file: FileIO, path: str) -> bool:
     """Say whether the file at *path* is no longer *lock_file*: then others lock another, and ours protects nothing."""
     try:
         there = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
     ours = os.fstat(lock_file.fileno())
     return (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)

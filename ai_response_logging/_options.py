@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -96,9 +95,10 @@ def _complaint(name: str, allowed: str, found: object) -> ConfigError:
 def _number(name: str, value: Any) -> float:
     kind, least, most, meaning = _RANGES[name]
     allowed = f"{_shown(name, least)} to {_shown(name, most)} ({meaning})"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    # The bounds before anything that makes a float of it: an integer of 400 digits would overflow there.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise _complaint(name, allowed, value)
-    if not least <= value <= most or (kind is int and value != int(value)):
+    if kind is int and value != int(value):
         raise _complaint(name, allowed, value)
     return int(value) if kind is int else float(value)
 

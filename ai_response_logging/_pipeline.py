@@ -173,7 +173,7 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
 def _new(path: str, options: Options) -> Pipeline:
     try:
         return Pipeline(path, options)
-    except (LogPathError, PermissionError, NotADirectoryError) as error:
+    except (LogPathError, OSError) as error:
         raise ConfigError(f"the log cannot be written: {error}", "filename") from error
 
 

@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, Final
 
-__all__ = ["MAX_DEPTH", "MAX_NAMED", "has_unfaithful_null", "plain_fields"]
+__all__ = ["MAX_DEPTH", "MAX_NAMED", "dataclass_fields", "has_unfaithful_null", "plain_fields"]
 
 MAX_DEPTH: Final = 100  # orjson stops at 254 and readers at less; an answer nested deeper is not data
 MAX_NAMED: Final = 100  # entries of encode_errors; a million bad values must not make the line explode
@@ -33,7 +33,8 @@ def has_unfaithful_null(value: object) -> bool:
     if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, dict):
-        return any(map(has_unfaithful_null, value.values()))
+        # A copy is made in one step; walking the dict itself would raise if another thread adds a key meanwhile.
+        return any(map(has_unfaithful_null, dict.copy(value).values()))
     if isinstance(value, (list, tuple)):
         return any(map(has_unfaithful_null, value))
     return dataclasses.is_dataclass(value) or isinstance(value, enum.Enum)  # orjson looks inside; so must we
@@ -46,6 +47,12 @@ def plain_fields(fields: Mapping[Any, object]) -> tuple[dict[str, object], list[
     if plainer.unnamed:
         plainer.named.append({"path": "", "type": f"and {plainer.unnamed} more"})
     return result, plainer.named
+
+
+def dataclass_fields(value: Any) -> dict[str, object]:
+    """Return the fields of a dataclass instance, those with a leading underscore included."""
+    names = [field.name for field in dataclasses.fields(value)]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 class _Plainer:
@@ -127,8 +134,7 @@ class _Plainer:
         if isinstance(value, (list, tuple)):
             return self.sequence(value, path, depth)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
-            return self.mapping({name: getattr(value, name) for name in names}, path, depth)
+            return self.mapping(dataclass_fields(value), path, depth)
         self.name(path, type(value).__name__)
         if isinstance(value, (AbstractSet, deque)):
             return self.sequence(list(value), path, depth)
@@ -152,7 +158,8 @@ class _Plainer:
 
     def mapping(self, values: Mapping[Any, object], path: str, depth: int) -> dict[str, object]:
         result: dict[str, object] = {}
-        for key, item in list(values.items()):
+        # A dict is copied in one step: another thread, or code run by a garbage collection, may change it meanwhile.
+        for key, item in dict.copy(values).items() if isinstance(values, dict) else list(values.items()):
             name = self.key(key, path)
             spare = 2
             while name in result:  # 1 and "1" are two keys in Python and one in JSON

@@ -116,8 +116,9 @@ class LineQueue:
             waiting = len(self._lines)
             if not force and not self.has_room(len(body)):
                 return None
-            line = seal(body, self._tail, self._seq)
-            self._seq += 1
+            # Taken in one step: a signal handler that logs in the middle of this call gets the next number.
+            seq, self._seq = self._seq, self._seq + 1
+            line = seal(body, self._tail, seq)
             self._bytes = self._bytes + len(line) if waiting else len(line)
             self.encode_errors += replaced
             self._lines.append(line)

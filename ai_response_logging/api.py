@@ -94,9 +94,13 @@ class AsyncAIResponseLogger:
     """
 
     def __init__(self, log_file: str | os.PathLike[str] | None = None) -> None:
-        self._handler = _default_handler() if log_file is None else AIResponseHandler(log_file)
+        self._own = None if log_file is None else AIResponseHandler(log_file)
 
-    def log_response(self, **fields: Unpack[ResponseFields]) -> LogResult:
+    @property
+    def _handler(self) -> AIResponseHandler:
+        return self._own or _default_handler()  # looked up anew: the application may configure it later
+
+    def log_response(self, /, **fields: Unpack[ResponseFields]) -> LogResult:
         """Record one answer; see :func:`log_ai_response`."""
         try:
             return _log_to(self._handler, dict(fields))
@@ -158,7 +162,11 @@ def _log_to(handler: AIResponseHandler, fields: dict[str, Any]) -> LogResult:
     if handler.level > logging.INFO:
         return _result("", "filtered", handler)
     if handler.filters:
-        wanted = _filtered(handler, fields)
+        try:
+            wanted = _filtered(handler, fields)
+        except Exception as error:  # noqa: BLE001  a filter is foreign code; what it might have taken out is not kept
+            done = handler.refuse(error)
+            return LogResult(record_id="", status="failed", queue_size=handler.queue_size, error=str(done.error))
         if wanted is None:
             return _result("", "filtered", handler)
         fields = wanted

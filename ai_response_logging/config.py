@@ -11,6 +11,7 @@ import logging
 import logging.config
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -200,7 +201,13 @@ def attach_default() -> AIResponseHandler:
     mapping = load()
     name = our_handler_of(mapping)
     known = {*Options.names(), "filename", "level"}
-    handler = AIResponseHandler(**{key: value for key, value in mapping["handlers"][name].items() if key in known})
+    options = {key: value for key, value in mapping["handlers"][name].items() if key in known}
+    try:
+        handler = AIResponseHandler(**options)
+    except Warning:  # warnings are errors here, and nobody asked for this handler by name: record all the same
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            handler = AIResponseHandler(**options)
     handler.name = name
     logger = logging.getLogger(LOGGER_NAME)
     logger.addHandler(handler)

@@ -11,6 +11,9 @@ import logging
 import os
 import threading
 import time
+from dataclasses import is_dataclass
+from datetime import date, datetime
+from datetime import time as time_of_day
 from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 
-from ._plain import has_unfaithful_null, plain_fields
+from ._plain import dataclass_fields, has_unfaithful_null, plain_fields
 from .record import (
     OWN_FIELDS,
     SCHEMA_VERSION,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["AIResponseFormatter", "Head", "current_head"]
 
 STATUS_ATTRIBUTE: Final = "ai_status"
+_IN_HEAD: Final = OWN_FIELDS | {"record_id", "event"}
 # What is not the application's data: LogRecord's own attributes, what formatters leave on a record, our status.
 _NOT_EXTRA: Final = frozenset({*vars(logging.makeLogRecord({})), *RESERVED_ATTRS, "taskName", STATUS_ATTRIBUTE})
 
@@ -50,20 +54,28 @@ class Head(NamedTuple):
     logger: str
     message: str
     pid: int
-    thread: str
+    thread: str | None
 
 
 @lru_cache(maxsize=512)
 def _quoted(text: str) -> bytes:
     """Return *text* as a JSON string; for the few texts that come again and again."""
-    return _quote(text)
+    return _quote(text, "", [])
 
 
-def _quote(text: str) -> bytes:
+def _quote(value: object, path: str, named: list[dict[str, str]]) -> bytes:
+    """Return *value* as a JSON string, whatever it is; what had to be replaced is added to *named*."""
     try:
-        return orjson.dumps(text)
+        return orjson.dumps(value if type(value) is str else _text_of(value, path, named))
     except TypeError:  # a lone surrogate
-        return orjson.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        return orjson.dumps(_text_of(value, path, named))
+
+
+def _text_of(value: object, path: str, named: list[dict[str, str]]) -> str:
+    plain, replaced = plain_fields({path: value})
+    named.extend(replaced)
+    text = plain[path]
+    return text if isinstance(text, str) else orjson.dumps(text).decode()
 
 
 class AIResponseFormatter(BaseJsonFormatter):
@@ -79,7 +91,7 @@ class AIResponseFormatter(BaseJsonFormatter):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._is_plain = not args and not any(options.values())
+        self._is_plain = not args and not options
         self._host = _quoted(host_name())
         self._own_pid = 0
 
@@ -106,12 +118,7 @@ class AIResponseFormatter(BaseJsonFormatter):
         if record.exc_info or record.exc_text or record.stack_info:
             self._add_exception(fields, record)
         head = Head(
-            record.created,
-            record.levelname,
-            record.name,
-            message,
-            record.process or os.getpid(),
-            record.threadName or "",
+            record.created, record.levelname, record.name, message, record.process or os.getpid(), record.threadName
         )
         return self.encode_fields(fields, head, named)
 
@@ -126,26 +133,25 @@ class AIResponseFormatter(BaseJsonFormatter):
         """
         named = named or []
         if not OWN_FIELDS.isdisjoint(fields):
-            _set_aside(fields)
-        if "platform" in fields and "provider" not in fields:
-            fields["provider"] = provider_of(fields["platform"])
-        record_id = str(fields.pop("record_id", None) or uuid7())
-        event = fields.pop("event", None) or "response"
+            _set_aside(fields, OWN_FIELDS)
+        if "provider" not in fields and isinstance(platform := fields.get("platform"), str):
+            fields["provider"] = provider_of(platform)
+        record_id = _quote(fields.pop("record_id", None) or uuid7(), "record_id", named)
+        body = self._head(head, record_id, fields.pop("event", None) or "response", named)
         members = None if named else _short_way(fields)
         if members is None:
             members = _careful_way(fields, named)
-        body = self._head(head, record_id, str(event))
-        return Encoded(b"%b,%b" % (body, members) if members else body, record_id, bool(named))
+        return Encoded(b"%b,%b" % (body, members) if members else body, orjson.loads(record_id), bool(named))
 
-    def _head(self, head: Head, record_id: str, event: str) -> bytes:
+    def _head(self, head: Head, record_id: bytes, event: object, named: list[dict[str, str]]) -> bytes:
         created_us = _microseconds(head.created)
         return (
             b'{"schema_version":"%b","record_id":%b,"timestamp":"%b","unix_timestamp":%d.%06d,"event":%b,'
             b'"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b'
         ) % (
-            SCHEMA_VERSION.encode(), _quote(record_id), timestamp(created_us).encode(), *divmod(created_us, 1_000_000),
-            _quoted(event), _quoted(head.level), _quoted(head.logger), _quote(head.message),
-            self._host, head.pid, _quoted(head.thread),
+            SCHEMA_VERSION.encode(), record_id, timestamp(created_us).encode(), *divmod(created_us, 1_000_000),
+            _quote(event, "event", named), _name(head.level), _name(head.logger),
+            _quote(head.message, "message", named), self._host, head.pid, _name(head.thread),
         )  # fmt: skip
 
     def _message_of(self, record: logging.LogRecord, named: list[dict[str, str]]) -> str:
@@ -161,21 +167,28 @@ class AIResponseFormatter(BaseJsonFormatter):
     def _fields_by_options(self, record: logging.LogRecord) -> dict[str, Any]:
         """Return the application's fields as python-json-logger's options want them."""
         fields: dict[str, Any] = {}
-        record.message = self._message_of(record, [])
+        message_dict = dict.copy(record.msg) if isinstance(record.msg, dict) else {}
+        # The parent trips over keys that are no text, and leaves out those with a leading underscore.
+        theirs = {key: value for key, value in record.__dict__.items() if type(key) is str}
+        ours = {
+            key: value for key, value in record.__dict__.items()
+            if key not in _NOT_EXTRA and (key not in theirs or key[:1] == "_")
+        }  # fmt: skip
+        known = logging.makeLogRecord(theirs)
+        known.message = self._message_of(record, [])
         if "asctime" in self._required_fields:
-            record.asctime = self.formatTime(record, self.datefmt)
-        self.add_fields(fields, record, dict(record.msg) if isinstance(record.msg, dict) else {})
-        # The parent leaves out names with a leading underscore; here every field is kept.
-        fields |= {key: value for key, value in record.__dict__.items() if key[:1] == "_" and key not in _NOT_EXTRA}
-        fields.pop(STATUS_ATTRIBUTE, None)
-        fields = self.process_log_record(fields)
-        return {key: value for key, value in fields.items() if value is not None}
+            known.asctime = self.formatTime(known, self.datefmt)
+        self.add_fields(fields, known, message_dict)
+        if "message" not in message_dict and fields.get("message") == known.message:
+            fields.pop("message", None)  # it stands in the head already
+        fields = self.process_log_record(fields | ours)
+        return {key: value for key, value in fields.items() if value is not None and key != STATUS_ATTRIBUTE}
 
     def _add_exception(self, fields: dict[str, Any], record: logging.LogRecord) -> None:
         """Put a traceback in ``exc_info``, and what it says in ``error_class`` and ``error_message`` if nothing did."""
         if record.exc_info and record.exc_info[0] is not None:
             fields.setdefault("error_class", record.exc_info[0].__qualname__)
-            fields.setdefault("error_message", _text_of(record.exc_info[1]))
+            fields.setdefault("error_message", _text_of(record.exc_info[1], "error_message", []))
             fields.setdefault("exc_info", self.formatException(record.exc_info))
         elif record.exc_text:
             fields.setdefault("exc_info", record.exc_text)
@@ -188,11 +201,9 @@ def current_head(message: str, level: str, logger: str) -> Head:
     return Head(time.time(), level, logger, message, os.getpid(), threading.current_thread().name)
 
 
-def _text_of(value: object) -> str:
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001  an exception's __str__ is foreign code
-        return f"<{type(value).__name__}>"
+def _name(name: object) -> bytes:
+    """Return a level's, logger's or thread's name as a JSON string; a record from elsewhere may have none."""
+    return _quoted(name) if type(name) is str else _quote(name or "", "name", [])
 
 
 def _microseconds(created: float) -> int:
@@ -204,22 +215,35 @@ def _microseconds(created: float) -> int:
     return max(micros, 0)
 
 
-def _set_aside(fields: dict[str, Any]) -> None:
-    """Move the caller's values under our names to ``metadata["caller.<name>"]``, in a new dict."""
+def _set_aside(fields: dict[str, Any], names: frozenset[str]) -> None:
+    """Move the caller's values under *names* of ours to ``metadata["caller.<name>"]``, in a new dict."""
     metadata = fields.get("metadata")
-    moved = dict(metadata) if isinstance(metadata, dict) else {} if metadata is None else {"metadata": metadata}
-    for name in OWN_FIELDS & fields.keys():
+    moved = dict.copy(metadata) if isinstance(metadata, dict) else {} if metadata is None else {"metadata": metadata}
+    for name in names & fields.keys():
         moved[f"caller.{name}"] = fields.pop(name)
     fields["metadata"] = moved
+
+
+# orjson leaves out a zero in the microseconds of some times, and the underscored fields of dataclasses.
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+def _default(value: object) -> object:
+    """Give orjson the two kinds that it is told to leave to us; anything else goes the careful way."""
+    if isinstance(value, (datetime, date, time_of_day)):
+        return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return dataclass_fields(value)
+    raise TypeError
 
 
 def _short_way(fields: Mapping[str, Any]) -> bytes | None:
     """Return *fields* as the inside of a JSON object; None where only the careful way is right."""
     try:
-        text = orjson.dumps(fields)
+        text = orjson.dumps(fields, _default, _OPTIONS)
+        if b"null" in text and has_unfaithful_null(fields):
+            return None
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
-        return None
-    if b"null" in text and has_unfaithful_null(fields):
         return None
     return text[1:-1]
 
@@ -227,6 +251,9 @@ def _short_way(fields: Mapping[str, Any]) -> bytes | None:
 def _careful_way(fields: Mapping[Any, Any], named: list[dict[str, str]]) -> bytes:
     plain, replaced = plain_fields(fields)
     named.extend(replaced)
+    # A key that was no text may read like one of ours now.
+    if not _IN_HEAD.isdisjoint(plain):
+        _set_aside(plain, _IN_HEAD)
     if named:
         plain["encode_errors"] = named
     return orjson.dumps(plain)[1:-1]

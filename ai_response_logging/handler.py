@@ -19,12 +19,14 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from ._options import Options
 from ._pipeline import Pipeline, pipeline_on
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, DurabilityWarning
 from .formatter import AIResponseFormatter, current_head
-from .record import LOGGER_NAME, default_log_path
+from .record import LOGGER_NAME, Encoded, default_log_path
 
 if TYPE_CHECKING:
     from .stats import Snapshot
@@ -63,7 +65,7 @@ class ResponseQueueHandler(logging.handlers.QueueHandler):
     def prepare(self, record: logging.LogRecord) -> PreparedRecord:
         """Return *record* with its line encoded: what is changed in its values after this call does not show."""
         encoded = self._encoder.encode(record)
-        return PreparedRecord.of(record.__dict__ if self._pipeline else _portable(record), encoded)
+        return PreparedRecord.of(record.__dict__ if self._pipeline else _portable(record, encoded), encoded)
 
     def prepare_fields(self, fields: dict[str, Any]) -> PreparedRecord:
         """Return *fields* as a prepared record, without a LogRecord."""
@@ -126,7 +128,11 @@ class AIResponseHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Record *record* if the filters let it pass. Takes no lock: nobody's slow disk holds a thread up here."""
-        passed: object = self.filter(record)
+        try:
+            passed: object = self.filter(record)
+        except Exception as error:  # noqa: BLE001  a filter is foreign code; what it might have taken out is not kept
+            record.__dict__["ai_status"] = self.refuse(error).status
+            return False
         if passed:
             recorded = passed if isinstance(passed, logging.LogRecord) else record
             self.emit(recorded)
@@ -154,13 +160,17 @@ class AIResponseHandler(logging.Handler):
         """Record *fields* without a LogRecord, for the functions; the dict is taken over."""
         return self._record(fields=fields)
 
+    def refuse(self, error: Exception) -> PreparedRecord:
+        """Count and report a record that *error* kept from being recorded."""
+        return self._pipeline.refuse(error)
+
     def _record(self, record: logging.LogRecord | None = None, fields: dict[str, Any] | None = None) -> PreparedRecord:
         try:
             front = self._queue_handler
             prepared = front.prepare(record) if record is not None else front.prepare_fields(fields or {})
             front.enqueue(prepared)
         except Exception as error:  # noqa: BLE001  RecursionError and MemoryError too: never into the application
-            return self._pipeline.refuse(error)
+            return self.refuse(error)
         return prepared
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  the parent's name
@@ -190,13 +200,17 @@ class AIResponseHandler(logging.Handler):
         return self._pipeline.writer.get_stats()
 
 
-def _portable(record: logging.LogRecord) -> dict[str, Any]:
-    """Return *record*'s attributes as the stock handler puts them on a queue: merged, picklable, no longer shared."""
-    message = record.getMessage()
-    return {
-        **record.__dict__, "msg": message, "message": message, "args": None, "exc_info": None, "exc_text": None,
-        "stack_info": None,
-    }  # fmt: skip
+def _portable(record: logging.LogRecord, encoded: Encoded) -> dict[str, Any]:
+    """
+    Return *record*'s attributes fit for any queue: the message merged, the fields as they stand in the line.
+
+    A queue between processes pickles them; a lock or a socket in a field must not cost the record.
+    """
+    fields = orjson.loads(encoded.body + b"}")
+    own = logging.makeLogRecord({"msg": fields["message"], "message": fields["message"], "args": None})
+    for name in own.__dict__.keys() & record.__dict__.keys() - {"msg", "message", "args", "exc_info", "exc_text"}:
+        own.__dict__[name] = record.__dict__[name]
+    return {**{key: value for key, value in fields.items() if key not in own.__dict__}, **own.__dict__}
 
 
 def _warn_of(options: Options) -> None:

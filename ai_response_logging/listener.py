@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchQueueListener"]
 
+_IDLE_S = 5.0  # between two looks when no interval is set: what a full disk refused is tried again
+
 
 class BatchQueueListener(logging.handlers.QueueListener):
     """
@@ -65,6 +67,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
     def _begin(self) -> None:
         self._thread = None
         self._stopping = threading.Event()
+        self._owes_sentinel = False
         # Reentrant: a signal handler may log, and so start the listener, in the middle of a start.
         self._starting = threading.RLock()
 
@@ -90,6 +93,8 @@ class BatchQueueListener(logging.handlers.QueueListener):
             thread = threading.Thread(target=self._monitor, name="ai-response-listener", daemon=True)
             self._thread = thread
             self._set_listening(listening=True)
+            if isinstance(self.queue, LineQueue) and not self.flush_interval:  # each record is a batch of its own
+                self.queue.batch_size = 1
             try:
                 thread.start()
             except BaseException:
@@ -125,7 +130,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
             if isinstance(self.queue, LineQueue):
                 self.queue.wake()
             else:
-                self.enqueue_sentinel()
+                self._announce_end()
         if thread is threading.current_thread():
             return
         thread.join(timeout)
@@ -137,16 +142,20 @@ class BatchQueueListener(logging.handlers.QueueListener):
         self._begin()
 
     def _monitor(self) -> None:
-        if isinstance(self.queue, LineQueue):
-            self._serve_lines(self.queue)
-        else:
-            self._serve_records()
+        try:
+            if isinstance(self.queue, LineQueue):
+                self._serve_lines(self.queue)
+            else:
+                self._serve_records()
+        except BaseException:  # foreign code ends the thread (sys.exit in a handler): the next record starts another
+            self._set_listening(listening=False)
+            raise
 
     # -- our own queue: it only counts and wakes, the writer takes the lines from it
 
     def _serve_lines(self, queue: LineQueue) -> None:
         while True:
-            queue.wait(self.flush_interval)
+            queue.wait(self.flush_interval or _IDLE_S)
             stopping, refused = self._stopping.is_set(), False
             with self._faults_reported():
                 refused = not self._hand_over_lines(queue)
@@ -184,6 +193,8 @@ class BatchQueueListener(logging.handlers.QueueListener):
         serving = True
         while serving:
             batch, serving = self._collect()
+            if self._owes_sentinel:  # there was no room for it, and now there is
+                self._announce_end()
             with contextlib.ExitStack() as together, self._faults_reported():
                 for handler in self.handlers:
                     if isinstance(handler, BatchFileHandler):
@@ -194,6 +205,14 @@ class BatchQueueListener(logging.handlers.QueueListener):
             if hasattr(self.queue, "task_done"):
                 for _ in range(len(batch) + (not serving)):
                     self.queue.task_done()
+
+    def _announce_end(self) -> None:
+        """Put the sentinel behind all that waits; on a full queue the thread does it when it has made room."""
+        try:
+            self.enqueue_sentinel()
+            self._owes_sentinel = False
+        except queues.Full:
+            self._owes_sentinel = True
 
     def _collect(self) -> tuple[list[Any], bool]:
         """Return the next batch, and whether more may follow."""

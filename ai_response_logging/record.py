@@ -145,9 +145,9 @@ class Encoded(NamedTuple):
     replaced: bool
 
 
-def provider_of(platform: object) -> str:
+def provider_of(platform: str) -> str:
     """Return the stable provider name for *platform* as a caller wrote it; unknown ones in lower case."""
-    name = str(platform).strip().lower()
+    name = str.lower(str.strip(platform))
     return PROVIDERS.get(name, name)
 
 

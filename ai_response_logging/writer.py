@@ -12,6 +12,7 @@ An attempt that fails leaves every line either whole in the file and off the que
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["BatchFileHandler"]
 
 _FAULTS = (WriteError, OSError)
+# Faults at set-up that no waiting cures; a full disk or a full descriptor table may.
+_NEVER = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 
 
 class BatchFileHandler(ConcurrentRotatingFileHandler):
@@ -112,7 +115,10 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             self._drop_descriptors()
             raise
         except OSError as error:
-            self.faults.note(type(error).__name__, str(error))
+            if error.errno in _NEVER:
+                self._drop_descriptors()
+                raise
+            self.faults.remember(str(error))
 
     # -- logging's side
 
@@ -163,7 +169,8 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
         if self.turn.is_mine():
             return
         try:
-            if self.turn.acquire(timeout):
+            # Nor before it is settled what an interrupted append left: only this descriptor still leads to it.
+            if self.turn.acquire(timeout) and self.queue.intent is None:
                 super().close()
         finally:
             self.turn.release()
@@ -205,13 +212,13 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 self.faults.remember(str(error))
             else:
                 return True
-            wait_s = _left(deadline_s, next(waits, 0.0))
+            wait_s = next(waits, None)
             # Whoever interrupts its own append and flushes would wait for itself.
-            if wait_s <= 0 or self.turn.is_mine():
+            if wait_s is None or _left(deadline_s, 1.0) <= 0 or self.turn.is_mine():
                 self._note(fault)
                 return False
             self.retried += 1
-            pause(wait_s)
+            pause(_left(deadline_s, wait_s))
 
     def attempt(self, timeout: float, *, until: int | None = None) -> None:
         """
@@ -288,7 +295,10 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             self.faults.note("torn", f"{self.baseFilename}: a torn last line was set aside")
         size = os.fstat(descriptor).st_size
         if self._is_full(size):
-            self.doRollover()
+            try:
+                self.doRollover()
+            except OSError as error:  # a file that grows past its limit is better than a record that waits for it
+                self._note(error)
             size = os.fstat(self._open_stream()).st_size
         return size
 
@@ -378,8 +388,12 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 if self._lock_error is None:
                     raise
                 raise self._lock_error from None
-            if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
-                return
+            try:
+                if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
+                    return
+            except OSError:
+                self._release_lock()
+                raise
             # Somebody removed the lock file: others will lock a new one, so this one protects nothing.
             self._release_lock()
             if self.stream_lock is not None:

@@ -1,0 +1,63 @@
+"""Fixtures of the fault tests: where notes go, small real disks, and a shim that makes writes fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from _children import Notes, SmallDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHIM = Path(__file__).with_name("shim.c")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Notes:
+    """Return where this test's writers note what they logged."""
+    return Notes(tmp_path / "notes")
+
+
+def _run(*command: object) -> str:
+    """Run *command* and return what it printed, or skip the test where the machine does not allow it."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{command[0]} does not work here: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
+    """Mount a small real disk for the length of a test."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    place, image = tmp_path / "disk", tmp_path / "image"
+    place.mkdir()
+    device = ""
+    try:
+        if request.param == "tmpfs":
+            _run("mount", "-t", "tmpfs", "-o", "size=1m", "small", place)
+        else:
+            with image.open("wb") as file:
+                file.truncate(2 << 20)
+            _run("mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", image)
+            device = _run("losetup", "--find", "--show", image)
+            _run("mount", device, place)
+        yield SmallDisk(place)
+    finally:
+        if os.path.ismount(place):
+            subprocess.run(["umount", "-l", place], check=True)
+        if device:
+            subprocess.run(["losetup", "-d", device], check=True)
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the shim that makes a process's own writes to the log fail; see there."""
+    library = tmp_path_factory.mktemp("shim") / "shim.so"
+    _run("gcc", "-O1", "-shared", "-fPIC", "-o", library, SHIM, "-ldl")
+    return library
