@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline", "pipeline_on"]
 
 _BUDGET_IS_SHARED_S = 1.0
+_FIRST_LOOK_S = 0.25
 
 
 class Pipeline:
@@ -65,28 +66,43 @@ class Pipeline:
         """Start the listener if it does not run; False if there is no thread to be had."""
         if _exit.begun:
             return False
+        _exit.watch(self)  # also if there is no thread: what then waits must be seen to at the end all the same
         try:
             self.listener.start()
         except RuntimeError:  # the system gives no thread, or the interpreter is ending
             return False
-        _exit.watch(self)
         return True
 
     def accept(self, record: PreparedRecord) -> None:
         """Take one record: on the queue if somebody listens and there is room, else to the file here and now."""
         if not self.queue.listening and not self.listen():
             self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=not _exit.begun)
-        elif self.queue.put(record.body, replaced=record.replaced) is None:
+            return
+        record.line = self.queue.put(record.body, replaced=record.replaced)
+        if record.line is None:
             # The caller pays for one write of all that waits, itself included. Its line may overtake others, so
             # readers order by seq, never by position in the file.
             self.writer.write_now(record, self.options.caller_timeout, outcome="written_sync")
-        elif not self.queue.listening:  # the listener ended between the two looks
-            self.listen() or self.flush(0.0)
+        elif not self.queue.listening and not self.listen():  # the listener ended between the two looks
+            self._write_unheard(record)
+
+    def _write_unheard(self, record: PreparedRecord) -> None:
+        """Write *record*, which waits already, because nobody else will."""
+        if self.flush(self.options.caller_timeout):
+            record.status = "written"
+            self.queue.count_as("written")
+        elif _exit.begun and self.queue.withdraw(record.line):
+            self.writer.refuse(
+                record, f"the process ends and the log refuses: {self.writer.faults.last_error}", is_counted=True
+            )
 
     def refuse(self, error: Exception, record_id: str = "") -> PreparedRecord:
         """Count a record that could not even be encoded as failed; return what became of it."""
         record = PreparedRecord.of({}, Encoded(b"", record_id, replaced=False))
-        self.writer.refuse(record, f"it could not be encoded or stored ({type(error).__name__}: {error})")
+        try:
+            self.writer.refuse(record, f"it could not be encoded or stored ({type(error).__name__}: {error})")
+        except Exception:  # noqa: BLE001  the stack or the memory is full: count it, and tell it another time
+            record.status, record.error = "failed", error
         return record
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -102,14 +118,15 @@ class Pipeline:
     def close(self, user: logging.Handler, budget_s: float | None = None) -> None:
         """End for *user*: bring home what waits, and end the thread if nobody else uses it."""
         self.users.discard(user)
+        if self.writer.turn.is_mine():  # a signal handler closes in the middle of our write: waiting would be for us
+            budget_s = 0.0
         deadline_s = time.monotonic() + (self._close_budget_s() if budget_s is None else budget_s)
         self.flush(deadline_s - time.monotonic())
         if self.users:
             return
         self.listener.stop(max(0.0, deadline_s - time.monotonic()))
         self.writer.close_files(max(0.0, deadline_s - time.monotonic()))
-        if self.queue.empty():
-            _exit.forget(self)
+        _exit.forget(self)
 
     def is_over(self) -> bool:
         """Say whether nobody uses it any more and nothing waits in it: then a new handler begins a new writer."""
@@ -210,15 +227,19 @@ class _Exit:
                 Finalize(None, self.end, exitpriority=-100)
 
     def forget(self, pipeline: Pipeline) -> None:
-        """No longer see to *pipeline*."""
+        """No longer see to *pipeline*, unless another thread has begun to use it again."""
         with self.lock:
-            self._running.discard(pipeline)
+            if not pipeline.queue.listening and not pipeline.writer.has_waiting():
+                self._running.discard(pipeline)
 
     def end(self) -> None:
         """Close all that run, all together within the longest of their close timeouts."""
         self.begun = True
         running = list(self._running)
         deadline_s = time.monotonic() + max((one.options.close_timeout for one in running), default=0.0)
+        # One log that stands still must not cost the others their turn.
+        for pipeline in running:
+            pipeline.flush(min(_FIRST_LOOK_S, pipeline.options.close_timeout))
         for pipeline in running:
             pipeline.end(deadline_s)
 

@@ -35,7 +35,7 @@ class PreparedRecord(logging.LogRecord):
     ourselves lies in slots, where no other handler's formatter mistakes it for the application's data.
     """
 
-    __slots__ = ("body", "error", "id", "replaced", "status")
+    __slots__ = ("body", "error", "id", "line", "replaced", "status")
 
     body: bytes
     """The line without writer, number, checksum and newline, see :func:`~.record.seal`."""
@@ -47,6 +47,8 @@ class PreparedRecord(logging.LogRecord):
     """What became of it: ``queued``, ``written``, ``written_sync``, ``spilled`` or ``failed``."""
     error: Exception | None
     """Why, where it failed."""
+    line: bytes | None
+    """The finished line, once a queue has taken it: from then on it is not refused any more."""
 
     @classmethod
     def of(cls, attributes: dict[str, object], encoded: Encoded) -> PreparedRecord:
@@ -54,7 +56,7 @@ class PreparedRecord(logging.LogRecord):
         prepared = cls.__new__(cls)
         prepared.__dict__ = attributes
         prepared.body, prepared.id, prepared.replaced = encoded
-        prepared.status, prepared.error = "queued", None
+        prepared.status, prepared.error, prepared.line = "queued", None, None
         return prepared
 
 
@@ -113,17 +115,26 @@ class LineQueue:
         *force* takes it also without room: for callers that are about to drain the queue themselves.
         """
         with self.lock:
-            waiting = len(self._lines)
             if not force and not self.has_room(len(body)):
                 return None
-            # Taken in one step: a signal handler that logs in the middle of this call gets the next number.
-            seq, self._seq = self._seq, self._seq + 1
-            line = seal(body, self._tail, seq)
-            self._bytes = self._bytes + len(line) if waiting else len(line)
+            while True:
+                seq = self._seq
+                line = seal(body, self._tail, seq)
+                waiting, size = len(self._lines), len(line)
+                if seq == self._seq:  # no signal handler has logged meanwhile and taken the number
+                    break
+            # No call from here to the end of the three: an exception or a signal handler finds the record taken and
+            # numbered, or neither.
+            self._bytes = self._bytes + size if waiting else size
+            self._seq = seq + 1
+            self._lines += [line]
             self.encode_errors += replaced
-            self._lines.append(line)
             if waiting + 1 == self.batch_size:
-                self.wake()
+                # Not self.wake(): with the stack nearly full a call could raise, of a record that is taken already.
+                try:  # noqa: SIM105  the same
+                    self._wake.release()
+                except RuntimeError:  # it is set already
+                    pass
         return line
 
     def put_nowait(self, record: logging.LogRecord) -> None:

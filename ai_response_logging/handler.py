@@ -165,12 +165,14 @@ class AIResponseHandler(logging.Handler):
         return self._pipeline.refuse(error)
 
     def _record(self, record: logging.LogRecord | None = None, fields: dict[str, Any] | None = None) -> PreparedRecord:
+        prepared: PreparedRecord | None = None
         try:
             front = self._queue_handler
             prepared = front.prepare(record) if record is not None else front.prepare_fields(fields or {})
             front.enqueue(prepared)
         except Exception as error:  # noqa: BLE001  RecursionError and MemoryError too: never into the application
-            return self.refuse(error)
+            # What the queue has taken is on its way, whatever went wrong behind it.
+            return prepared if prepared is not None and prepared.line is not None else self.refuse(error)
         return prepared
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  the parent's name

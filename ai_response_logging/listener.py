@@ -67,7 +67,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
     def _begin(self) -> None:
         self._thread = None
         self._stopping = threading.Event()
-        self._owes_sentinel = False
+        self._owes_sentinel = self._is_announced = False
         # Reentrant: a signal handler may log, and so start the listener, in the middle of a start.
         self._starting = threading.RLock()
 
@@ -88,6 +88,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
             if self._is_serving():
                 return
             self._stopping.clear()
+            self._is_announced = False
             # A daemon: the interpreter must be able to end while the disk stands still. Its end is seen to by
             # the exit hook of whoever started it, not by the interpreter's join.
             thread = threading.Thread(target=self._monitor, name="ai-response-listener", daemon=True)
@@ -131,11 +132,12 @@ class BatchQueueListener(logging.handlers.QueueListener):
                 self.queue.wake()
             else:
                 self._announce_end()
-        if thread is threading.current_thread():
+        if thread is threading.current_thread() or thread.ident is None:  # or a signal handler stops what just starts
             return
         thread.join(timeout)
-        if not thread.is_alive():
-            self._thread = None
+        with self._starting:
+            if self._thread is thread and not thread.is_alive():
+                self._thread = None
 
     def after_fork_in_child(self) -> None:
         """Forget the thread: it stayed in the parent."""
@@ -207,10 +209,12 @@ class BatchQueueListener(logging.handlers.QueueListener):
                     self.queue.task_done()
 
     def _announce_end(self) -> None:
-        """Put the sentinel behind all that waits; on a full queue the thread does it when it has made room."""
+        """Put the sentinel behind all that waits, once; on a full queue the thread does it when it has made room."""
+        if self._is_announced:
+            return
         try:
             self.enqueue_sentinel()
-            self._owes_sentinel = False
+            self._is_announced, self._owes_sentinel = True, False
         except queues.Full:
             self._owes_sentinel = True
 
@@ -225,6 +229,11 @@ class BatchQueueListener(logging.handlers.QueueListener):
                 record = self.queue.get(timeout=wait_s) if batch else self.dequeue(block=True)
             except queues.Empty:
                 return batch, True
+            except (EOFError, OSError, ValueError):  # the queue is closed: nothing more comes
+                return batch, False
+            except Exception as error:  # noqa: BLE001  one record that cannot be unpickled must not cost the others
+                tell(self.handlers[0], error)
+                continue
             if record is self._sentinel:
                 return batch, False
             if not batch:

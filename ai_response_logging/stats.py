@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TypedDict
@@ -89,7 +90,9 @@ def tell(handler: logging.Handler, error: Exception) -> None:
     try:
         _raise(error)
     except Exception:  # noqa: BLE001  handleError reads the exception that is being handled
-        handler.handleError(record)
+        # It may raise itself: a closed stderr, or a user's own that does. The records are safe; telling is not all.
+        with contextlib.suppress(Exception):
+            handler.handleError(record)
 
 
 def _raise(error: Exception) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchFileHandler"]
 
 _FAULTS = (WriteError, OSError)
+_LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
 # Faults at set-up that no waiting cures; a full disk or a full descriptor table may.
 _NEVER = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 
@@ -95,7 +96,7 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
         self.options = options
         self.maxBytes, self.backupCount = options.max_bytes, options.backup_count
         self.queue.max_size, self.queue.max_bytes = options.queue_max_size, options.queue_max_bytes
-        self.queue.batch_size = options.batch_size
+        self.queue.batch_size = options.batch_size if options.flush_interval else 1
 
     def _begin(self) -> None:
         """Set up what belongs to one process alone."""
@@ -163,6 +164,7 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
         """Say whether anything is left to write or to settle."""
         return not self.queue.empty() or self.queue.intent is not None
 
+    @_lock.takes_turn
     def close_files(self, timeout: float) -> None:
         """Close the descriptors, unless somebody writes for longer than *timeout* seconds."""
         # Never in the middle of an append: the parent's close would free the lock under it.
@@ -173,7 +175,10 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             if self.turn.acquire(timeout) and self.queue.intent is None:
                 super().close()
         finally:
-            self.turn.release()
+            try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
+                self.turn.free()
+            except RuntimeError:  # it did not come
+                pass
 
     def get_stats(self) -> Snapshot:
         """Return the counters, all of one instant."""
@@ -218,8 +223,9 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 self._note(fault)
                 return False
             self.retried += 1
-            pause(_left(deadline_s, wait_s))
+            pause(_left(deadline_s, wait_s if deadline_s is None else max(wait_s, _LEAST_PAUSE_S)))
 
+    @_lock.takes_turn
     def attempt(self, timeout: float, *, until: int | None = None) -> None:
         """
         Write what waits (up to position *until* in the queue), once, waiting at most *timeout* seconds for the lock.
@@ -236,8 +242,12 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 raise LockTimeoutError(self.baseFilename, timeout, "another thread of this process")
             self._append_waiting(self.queue.position if until is None else until, deadline_s)
         finally:
-            self.turn.release()
+            try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
+                self.turn.free()
+            except RuntimeError:  # it did not come
+                pass
 
+    @_lock.takes_turn
     def write_now(self, record: PreparedRecord, timeout: float, *, outcome: str, may_wait: bool = False) -> None:
         """
         Write what waits and then *record*, in the caller: one attempt, no pause. The record says what became of it.
@@ -258,11 +268,14 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             else:
                 self.refuse(record, f"the queue is full and the log was busy for {timeout:g} s")
         finally:
-            self.turn.release()
+            try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
+                self.turn.free()
+            except RuntimeError:  # it did not come
+                pass
 
     def _write_in_turn(self, record: PreparedRecord, deadline_s: float, outcome: str, *, may_wait: bool) -> None:
         has_room = self.queue.has_room(len(record.body))
-        line = self.queue.put(record.body, force=True, replaced=record.replaced)
+        line = record.line = self.queue.put(record.body, force=True, replaced=record.replaced)
         try:
             self._append_waiting(self.queue.position, deadline_s)
         except _FAULTS as error:
@@ -270,6 +283,7 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 self._note(error)
                 return
             if self.queue.withdraw(line):
+                record.line = None
                 self.refuse(record, f"nothing more can wait and the log refuses: {error}", is_counted=True)
                 return
         record.status = outcome
@@ -279,18 +293,23 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
         # One lock for each block, so that a long backlog does not keep other processes from theirs.
         queue = self.queue
         while queue.intent is not None or (queue.consumed < until and not queue.empty()):
-            self._acquire_lock(deadline_s)
             try:
+                self._acquire_lock(deadline_s)
                 self._settle_intent()
-                self._check_stream()
-                size = self._ready_stream()
-                self._append_head(size)
+                self._append_head(self._ready_stream(deadline_s))
             finally:
-                self._release_lock()
+                # Each in a single call into C, which nothing can interrupt half-way; the parent's books follow.
+                try:
+                    if self.stream is not None and not self.stream.closed:
+                        _lock.flock(self.stream, _lock.LOCK_UN)
+                finally:
+                    if self.stream_lock is not None and not self.stream_lock.closed:
+                        _lock.flock(self.stream_lock, _lock.LOCK_UN)
+                    self._do_unlock()
 
-    def _ready_stream(self) -> int:
+    def _ready_stream(self, deadline_s: float) -> int:
         """Open the log if it is not, with a whole last line and room for the next; return its size."""
-        descriptor = self._open_stream()
+        descriptor = self._open_locked(deadline_s)
         if _append.repair_tail(descriptor, self.baseFilename, self.options.file_mode):
             self.faults.note("torn", f"{self.baseFilename}: a torn last line was set aside")
         size = os.fstat(descriptor).st_size
@@ -299,8 +318,26 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 self.doRollover()
             except OSError as error:  # a file that grows past its limit is better than a record that waits for it
                 self._note(error)
-            size = os.fstat(self._open_stream()).st_size
+            size = os.fstat(self._open_locked(deadline_s)).st_size
         return size
+
+    def _open_locked(self, deadline_s: float) -> int:
+        """
+        Open and lock the file that stands at our path now.
+
+        The log is locked beside the lock file: whoever deletes that one while we append lets another process in, and
+        it would take our half-written block for a torn tail.
+        """
+        while True:
+            descriptor = self._open_stream()
+            if self.stream is None:  # for the type checker: it is open
+                raise AppendError(self.baseFilename, 0)
+            _lock.acquire(self.stream, max(0.0, deadline_s - time.monotonic()), self.baseFilename)
+            if not _lock.is_replaced(self.stream, self.baseFilename):
+                return descriptor
+            self.stream.close()  # somebody renamed or removed the log: the next lines go where it is to be
+            if time.monotonic() > deadline_s:
+                raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the log is replaced again and again")
 
     def _append_head(self, start: int) -> None:
         descriptor = self._open_stream()
@@ -388,19 +425,14 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 if self._lock_error is None:
                     raise
                 raise self._lock_error from None
-            try:
-                if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
-                    return
-            except OSError:
-                self._release_lock()
-                raise
+            if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
+                return
             # Somebody removed the lock file: others will lock a new one, so this one protects nothing.
-            self._release_lock()
+            self._do_unlock()
             if self.stream_lock is not None:
                 self.stream_lock.close()
-
-    def _release_lock(self) -> None:
-        self._do_unlock()
+            if time.monotonic() > deadline_s:
+                raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the lock file is replaced again and again")
 
     def _drop_descriptors(self) -> None:
         for stream in (self.stream, self.stream_lock):

@@ -605,7 +605,7 @@ def test_listener_told_to_stop_and_started_again_goes_on_without_a_gap(
     first = listener._thread
     listener.start()
     put(writer.queue, "d")
-    writer.turn.release()
+    writer.turn.free()
     put(writer.queue, "e", "f")
     listener.stop()
 

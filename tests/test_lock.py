@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -15,7 +16,7 @@ import pytest
 from helpers import child_process, has_proc
 
 from ai_response_logging import _lock
-from ai_response_logging._lock import Turn, acquire, holder_of, is_replaced
+from ai_response_logging._lock import Turn, acquire, holder_of, is_replaced, takes_turn
 from ai_response_logging._paths import describe_file_type, open_regular
 from ai_response_logging.errors import LockTimeoutError, LogPathError
 
@@ -57,6 +58,12 @@ def lock_path(tmp_path: Path) -> Path:
     return tmp_path / ".__log.lock"
 
 
+def end(turn: Turn) -> None:
+    """End a turn as the writer does."""
+    with contextlib.suppress(RuntimeError):
+        turn.free()
+
+
 # --- turns ---------------------------------------------------------------------------------------------------------
 
 
@@ -66,31 +73,57 @@ def test_turn_is_one_threads_at_a_time():
 
     assert turn.acquire(0)
     assert in_thread(lambda: turn.acquire(0)) is False
-    turn.release()
-    assert in_thread(lambda: (turn.acquire(0), turn.release())[0]) is True
+    turn.free()
+    assert in_thread(lambda: (turn.acquire(0), turn.free())[0]) is True
 
 
-def test_turn_is_mine_for_its_holder_only():
-    """A thread that interrupts itself can tell; a thread that finds another at work is told so."""
+def asked(turn: Turn) -> bool:
+    """Ask as the writer's methods do: in a function that was called while the turn was somebody's."""
+    return turn.is_mine()
+
+
+@takes_turn
+def in_turn(turn: Turn, work: Callable[[], object]) -> object:
+    """Do *work* in the turn, as an append does, and end the turn."""
+    turn.acquire(0)
+    try:
+        return work()
+    finally:
+        turn.free()
+
+
+def test_turn_is_mine_for_whoever_interrupts_its_holder():
+    """Code that interrupts the thread whose turn it is can tell; nobody else is told so."""
     turn = Turn()
 
-    assert not turn.is_mine()
+    assert not asked(turn)
+    assert in_turn(turn, lambda: asked(turn)) is True
+    assert in_turn(turn, lambda: in_thread(lambda: asked(turn))) is False
+    assert not asked(turn)
+
+
+def test_turn_that_an_exception_left_behind_is_given_up_by_the_next_who_asks():
+    """A turn that nobody on the stack holds any more was left by an exception from outside: it is free again."""
+    turn = Turn()
     turn.acquire(0)
-    assert turn.is_mine()
-    assert in_thread(turn.is_mine) is False
-    turn.release()
-    assert not turn.is_mine()
+    turn.acquire(0)
+
+    assert not asked(turn)
+    assert in_thread(lambda: (turn.acquire(0), turn.free())[0]) is True
 
 
-def test_turn_that_never_came_is_not_released_for_another():
-    """Ending a turn one does not have takes nobody else's."""
+def test_turn_that_never_came_is_not_freed_for_another():
+    """Ending a turn one does not have is an error, and takes nobody else's."""
     turn = Turn()
     turn.acquire(0)
 
-    in_thread(turn.release)
+    def free() -> object:
+        with pytest.raises(RuntimeError):
+            turn.free()
+        return turn.acquire(0)
 
-    assert turn.is_mine()
-    assert in_thread(lambda: turn.acquire(0)) is False
+    assert in_thread(free) is False
+    turn.free()
 
 
 def test_turn_comes_to_whoever_waits_when_it_ends():
@@ -102,12 +135,12 @@ def test_turn_comes_to_whoever_waits_when_it_ends():
     def wait() -> None:
         waiting.set()
         results.append(turn.acquire(60))
-        turn.release()
+        turn.free()
 
     thread = threading.Thread(target=wait)
     thread.start()
     waiting.wait()
-    turn.release()
+    turn.free()
     thread.join()
 
     assert results == [True]
@@ -119,7 +152,7 @@ def test_turn_takes_any_timeout(timeout: float):
     turn = Turn()
 
     assert turn.acquire(timeout)
-    turn.release()
+    end(turn)
 
 
 # --- the lock file -------------------------------------------------------------------------------------------------
