@@ -156,9 +156,12 @@ class BatchQueueListener(logging.handlers.QueueListener):
     # -- our own queue: it only counts and wakes, the writer takes the lines from it
 
     def _serve_lines(self, queue: LineQueue) -> None:
+        refused = False
         while True:
-            queue.wait(self.flush_interval or _IDLE_S)
-            stopping, refused = self._stopping.is_set(), False
+            # A batch that came together while the last one was written has woken nobody: do not sleep on it.
+            if refused or queue.qsize() < queue.batch_size:
+                queue.wait(self.flush_interval or _IDLE_S)
+            stopping, refused = self._stopping.is_set(), True  # also if a handler raises: then, too, wait a while
             with self._faults_reported():
                 refused = not self._hand_over_lines(queue)
             if stopping and self._retire(queue, refused=refused):
