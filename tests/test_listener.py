@@ -548,6 +548,30 @@ def test_stop_hands_over_what_waits_and_what_comes_meanwhile(log_path: Path, wri
     assert_all_there_once(log_path, [f"{name}-{number}" for name in range(4) for number in range(100)])
 
 
+def test_line_that_comes_while_the_listener_ends_keeps_it_from_ending(
+    log_path: Path, writer: BatchFileHandler, started: Start, monkeypatch: pytest.MonkeyPatch
+):
+    """A line put behind the last write of a listener that was told to stop is written by that same listener."""
+    drain, late = writer.drain, iter(["late", "later"])
+
+    def drain_and_put(**options: Any) -> bool:
+        listener.stop()
+        done = drain(**options)
+        put(writer.queue, *[one for one in (next(late, ""),) if one])
+        return done
+
+    monkeypatch.setattr(writer, "drain", drain_and_put)
+    listener = started(writer.queue, writer)
+    thread = listener._thread
+    assert thread is not None
+    put(writer.queue, "a", "b", "c")
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert writer.queue.empty()
+    assert_all_there_once(log_path, ["a", "b", "c", "late", "later"])
+
+
 def test_refused_lines_stay_and_come_home_with_the_next_interval(
     log_path: Path, writer: BatchFileHandler, home: Home, started: Start, monkeypatch: pytest.MonkeyPatch
 ):

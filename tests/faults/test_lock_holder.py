@@ -33,10 +33,11 @@ def test_stopped_holder_delays_the_others_and_loses_nothing(log_path: Path, note
 
 
 @has_strace
+@pytest.mark.parametrize("deleted", [False, True])
 def test_writer_stopped_in_mid_append_holds_the_others_up_and_tears_nothing(
-    log_path: Path, notes: Notes, tmp_path: Path
+    log_path: Path, notes: Notes, tmp_path: Path, deleted: bool
 ):
-    """A writer of ours that is stopped with the lock in its hand keeps the others waiting, never writing over it."""
+    """A writer that is stopped in an append keeps the others waiting, also when the lock file was deleted meanwhile."""
     trace = tmp_path / "trace"
     stop = ["strace", "-qq", "-f", "-o", str(trace), "-P", str(log_path)]
     stop += ["-e", "trace=write", "-e", "inject=write:signal=SIGSTOP:when=2"]
@@ -48,6 +49,8 @@ def test_writer_stopped_in_mid_append_holds_the_others_up_and_tears_nothing(
         pid = notes.read()[0]["pid"]
         while "stopped by SIGSTOP" not in trace.read_text("utf-8"):
             os.sched_yield()
+        if deleted:
+            lock_file(log_path).unlink()
 
         assert other.log("other", 5) == ["queued"] * 5
         assert other.ask("flush", 0.02) is False
