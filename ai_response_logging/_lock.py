@@ -11,11 +11,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from io import FileIO
 from types import CodeType, FrameType
-from typing import ParamSpec, TypeVar
+from typing import Final, NamedTuple, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from portalocker import LOCK_EX, LOCK_NB
 from portalocker import exceptions as portalocker_exceptions
@@ -30,7 +30,7 @@ R = TypeVar("R")
 if sys.platform != "win32":  # there the import works, and the handler says that it cannot record
     from fcntl import LOCK_UN, flock
 
-__all__ = ["LOCK_UN", "Turn", "acquire", "flock", "is_replaced", "takes_turn"]
+__all__ = ["LOCK_UN", "Turn", "acquire", "flock", "is_replaced", "takes_turn", "try_acquire"]
 
 
 _HOLDERS: set[CodeType] = set()
@@ -92,12 +92,17 @@ class Turn:
         return False
 
 
+# When the attempts on a file began that have all been refused; whoever closes the file forgets it.
+_refused_since_s: WeakKeyDictionary[FileIO, float] = WeakKeyDictionary()
+
+
 def acquire(lock_file: FileIO, timeout: float, log_path: str) -> None:
     """
     Lock *lock_file* for this process, waiting at most *timeout* seconds.
 
     Raises:
-        LockTimeoutError: Another process holds it.
+        LockTimeoutError: Another process holds it; the error says for how long, over all attempts since the last
+            that got it.
         OSError: The kernel cannot lock (ENOLCK and its like).
     """
     started_s = time.monotonic()
@@ -110,11 +115,23 @@ def acquire(lock_file: FileIO, timeout: float, log_path: str) -> None:
         except portalocker_exceptions.LockException as error:
             raise _os_error_of(error) from error
         else:
+            _refused_since_s.pop(lock_file, None)
             return
         nap = next(waits, None)
-        if nap is None:
-            raise LockTimeoutError(log_path, time.monotonic() - started_s, holder_of(lock_file))
+        # The clock is asked as well: on a busy machine each nap is longer than it was to be.
+        if nap is None or time.monotonic() - started_s >= timeout:
+            since_s = _refused_since_s.setdefault(lock_file, started_s)
+            raise LockTimeoutError(log_path, time.monotonic() - since_s, *_diagnosis(lock_file))
         time.sleep(nap)
+
+
+def try_acquire(lock_file: FileIO) -> bool:
+    """Lock *lock_file* for this process if nobody has it; say whether that is so."""
+    try:
+        _portalocker_lock(lock_file, LOCK_EX | LOCK_NB)
+    except portalocker_exceptions.LockException:
+        return False
+    return True
 
 
 def is_replaced(lock_file: FileIO, path: str) -> bool:
@@ -127,16 +144,102 @@ def is_replaced(lock_file: FileIO, path: str) -> bool:
     return (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
 
 
+# -- who holds it
+
+_LOCKS: Final = "/proc/locks"
+_ELSEWHERE: Final = "a process that this machine does not name (of another container or machine, or it let go just now)"
+_STATES: Final = {"T": "stopped (SIGSTOP)", "t": "stopped by a debugger", "D": "waiting for a disk"}
+_NAMED = 3  # of several holders; a lock that many share is told by the first
+
+
+class _Holder(NamedTuple):
+    """A process as the machine shows it."""
+
+    pid: int
+    """0 or less if it is not of this container or machine."""
+    name: str = ""
+    """The program's; empty if the process has ended or is hidden from us."""
+    state: str = ""
+    """A letter, as in proc_pid_stat(5)."""
+
+    def __str__(self) -> str:
+        if self.pid <= 0:
+            return _ELSEWHERE
+        name = self.name or "it has ended and a child of it holds on, or it is hidden from us"
+        whose = ", this process" if self.pid == os.getpid() else ""
+        state = f", {_STATES[self.state]}" if self.state in _STATES else ""
+        return f"pid {self.pid} ({name}){whose}{state}"
+
+    def remedy(self) -> str:
+        """Return what a person can do."""
+        if self.pid <= 0:
+            return "look for it in the other containers and on the other machines that share the directory"
+        if self.state == "T":
+            return f"kill -CONT {self.pid} lets it go on"
+        return "" if self.pid == os.getpid() else "if it never lets go, end it"
+
+
 def holder_of(lock_file: FileIO) -> str:
-    """Return who holds *lock_file*, as in ``pid 4711``; empty where the machine does not tell."""
-    with suppress(OSError, ValueError, IndexError):
-        inode = os.fstat(lock_file.fileno()).st_ino
-        with open("/proc/locks", "rb") as locks:
-            rows = [row.split() for row in locks]
-        for words in rows:
-            if b"->" not in words and int(words[5].rpartition(b":")[2]) == inode:
-                return f"pid {int(words[4])}"
-    return ""
+    """
+    Return who holds *lock_file*, as in ``pid 4711 (python3), stopped (SIGSTOP)``; empty if nobody that we see does.
+
+    Source: proc_locks(5), proc_pid_stat(5). Elsewhere than on Linux nobody is seen.
+    """
+    return _names(_holders(lock_file))
+
+
+def _names(holders: list[_Holder]) -> str:
+    more = f" and {len(holders) - _NAMED} more" if len(holders) > _NAMED else ""
+    return "; ".join(map(str, holders[:_NAMED])) + more
+
+
+def _diagnosis(lock_file: FileIO) -> tuple[str, str]:
+    """Return who holds *lock_file*, as far as the machine tells, and what a person can do."""
+    if not os.path.exists(_LOCKS):
+        return "", ""
+    # Inside a container the kernel leaves those out that are not of it.
+    holders = _holders(lock_file) or [_Holder(0)]
+    stopped = [holder for holder in holders if holder.state == "T"]
+    return _names(holders), (stopped or holders)[0].remedy()
+
+
+def _holders(lock_file: FileIO) -> list[_Holder]:
+    try:
+        info = os.fstat(lock_file.fileno())
+        with open(_LOCKS, "rb") as locks:
+            pids = _pids_on(info.st_dev, info.st_ino, locks)
+    except (OSError, ValueError, IndexError):  # no such list here, or one that reads otherwise
+        return []
+    return [_look_at(pid) for pid in pids]
+
+
+def _pids_on(device: int, inode: int, rows: Iterable[bytes]) -> list[int]:
+    """Return who holds a file, by the *rows* of /proc/locks."""
+    same_device: list[int] = []
+    same_inode: list[int] = []
+    for row in rows:
+        words = row.split()
+        # Only flock's locks keep us out: not fcntl's (POSIX, OFDLCK), no lease, and nobody who waits as we do ("->").
+        if words[1:2] != [b"FLOCK"]:
+            continue
+        major, minor, number = words[5].split(b":")
+        if int(number) == inode:
+            is_same = os.makedev(int(major, 16), int(minor, 16)) == device
+            (same_device if is_same else same_inode).append(int(words[4]))
+    # btrfs and overlay give programs a device of their own making, without a driver: its major number is 0. The list
+    # has the real one. Anywhere else a file with our number on another device is another file.
+    return same_device or (same_inode if os.major(device) == 0 else [])
+
+
+def _look_at(pid: int) -> _Holder:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            text = stat.read().decode("utf-8", "replace")
+    except OSError:
+        return _Holder(pid)
+    # The name stands in brackets and may hold any character, brackets too.
+    name, _, rest = text.partition("(")[2].rpartition(")")
+    return _Holder(pid, "".join(one if one.isprintable() else "?" for one in name), rest[1:2])
 
 
 def _os_error_of(error: Exception) -> OSError:

@@ -11,8 +11,9 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DURABILITIES", "Options"]
+__all__ = ["DURABILITIES", "WHEN", "Options"]
 
+WHEN: Final = ("S", "M", "H", "D", "midnight", *(f"W{day}" for day in range(7)))
 DURABILITIES: Final = ("memory", "crash", "power")
 _SIZE: Final = 1 << 62
 _TIME: Final = 1e9  # seconds; some thirty years, and still a timeout the kernel takes
@@ -29,7 +30,10 @@ _RANGES: Final[dict[str, tuple[type, float, float, str]]] = {
     "caller_timeout": (float, 0, _TIME, "seconds a log call may take when the queue is full"),
     "close_timeout": (float, 0, _TIME, "seconds that flush() and close() take at most"),
     "max_bytes": (int, 0, _SIZE, "bytes at which a new file is begun; 0 for never"),
+    "interval": (int, 1, 100_000, "how many of the unit that `when` names make a file"),
     "backup_count": (int, 0, _SIZE, "rotated files to keep; 0 keeps all"),
+    "retain_days": (float, 0, 100_000, "days that a rotated file is kept; 0 keeps all"),
+    "max_total_bytes": (int, 0, _SIZE, "bytes that the log and its rotated files may have together; 0 for any"),
     "file_mode": (int, 0, 0o777, "permissions of files, octal"),
     "directory_mode": (int, 0, 0o777, "permissions of directories, octal"),
 }
@@ -55,7 +59,12 @@ class Options:
     caller_timeout: float = 1.0
     close_timeout: float = 10.0
     max_bytes: int = 0
+    when: str = ""
+    interval: int = 1
+    utc: bool = False
     backup_count: int = 0
+    retain_days: float = 0.0
+    max_total_bytes: int = 0
     compress: bool = False
     file_mode: int = 0o600
     directory_mode: int = 0o700
@@ -69,8 +78,10 @@ class Options:
             object.__setattr__(self, name, _number(name, value))
         if self.durability not in DURABILITIES:
             raise _complaint("durability", f"one of {', '.join(DURABILITIES)}", self.durability)
-        if not isinstance(self.compress, bool):
-            raise _complaint("compress", "true or false", self.compress)
+        object.__setattr__(self, "when", _unit_of_time(self.when))
+        for name in ("compress", "utc"):
+            if not isinstance(getattr(self, name), bool):
+                raise _complaint(name, "true or false", getattr(self, name))
 
     @classmethod
     def checked(cls, options: Mapping[str, Any]) -> Options:
@@ -105,6 +116,16 @@ def _number(name: str, value: Any) -> float:
 
 def _shown(name: str, bound: float) -> str:
     return f"0o{int(bound):o}" if name.endswith("_mode") else f"{bound:g}" if bound < 1e5 else str(int(bound))  # noqa: PLR2004  a number people can read
+
+
+def _unit_of_time(value: Any) -> str:
+    """Return *value* as `TimedRotatingFileHandler` names it, in whatever case it was written; empty for never."""
+    if value is None or value == "":
+        return ""
+    for unit in WHEN:
+        if isinstance(value, str) and value.upper() == unit.upper():
+            return unit
+    raise _complaint("when", f"empty (never by time) or one of {', '.join(WHEN)}", value)
 
 
 def _octal(name: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ from io import FileIO
 
 from .errors import LogPathError
 
-__all__ = ["create_file", "describe_file_type", "make_directory", "open_regular", "utc_suffix"]
+__all__ = ["create_file", "describe_file_type", "make_directory", "open_regular", "sync_directory", "utc_suffix"]
 
 
 def describe_file_type(path: str) -> str:
@@ -41,9 +41,9 @@ def create_file(path: str, flags: int, mode: int) -> int:
     return descriptor
 
 
-def open_regular(path: str, flags: int, mode: int) -> FileIO:
+def open_regular(path: str, flags: int, mode: int, *, create: bool = True) -> FileIO:
     """
-    Open the regular file at *path* with *flags*, making it with exactly *mode* if need be.
+    Open the regular file at *path* with *flags*; unless *create* is false, make it with exactly *mode* if need be.
 
     Raises:
         LogPathError: A symbolic link, directory, FIFO or device stands there.
@@ -53,7 +53,7 @@ def open_regular(path: str, flags: int, mode: int) -> FileIO:
     # O_NONBLOCK: opening a FIFO would wait for a reader; on a regular file it changes nothing.
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = _open_or_create(path, flags, mode)
+        descriptor = _open_or_create(path, flags, mode) if create else os.open(path, flags)
     except OSError as error:
         if kind := describe_file_type(path):
             raise LogPathError(path, kind) from error
@@ -61,7 +61,7 @@ def open_regular(path: str, flags: int, mode: int) -> FileIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise LogPathError(path, describe_file_type(path) or "something else")
-    return FileIO(descriptor, "r+")
+    return FileIO(descriptor, "r+" if flags & os.O_RDWR else "r")
 
 
 def _open_or_create(path: str, flags: int, mode: int) -> int:
@@ -89,6 +89,17 @@ def make_directory(path: str, mode: int) -> None:
             os.chmod(directory, mode)
 
 
-def utc_suffix() -> str:
-    """Return now in UTC as file names carry it, as in ``20261123T190541.000123Z``; lexical order is time order."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+def sync_directory(path: str) -> None:
+    """Let the name of the file at *path* survive loss of power, as far as the file system can."""
+    with suppress(OSError):  # some cannot sync directories
+        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def utc_suffix(time_s: float | None = None) -> str:
+    """Return *time_s*, else now, in UTC as file names carry it (``20261123T190541.000123Z``); they sort by time."""
+    moment = datetime.now(UTC) if time_s is None else datetime.fromtimestamp(time_s, UTC)
+    return moment.strftime("%Y%m%dT%H%M%S.%fZ")

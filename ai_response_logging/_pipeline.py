@@ -23,7 +23,7 @@ from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
 from .listener import BatchQueueListener
 from .record import Encoded
-from .stats import tell
+from .stats import Snapshot, tell
 from .writer import BatchFileHandler
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Pipeline:
         self.writer = BatchFileHandler.with_options(path, options)
         self.writer.report, self.writer.is_owned = self._report, True
         self.listener = BatchQueueListener(self.queue, self.writer)
+        self.listener.is_wanted, self.listener.after_end = self._is_used, self._end_unused
         self.users: weakref.WeakSet[logging.Handler] = weakref.WeakSet()
         self.configure(options)
         self._spent: tuple[int, float, float] = (-1, 0.0, 0.0)
@@ -56,6 +57,20 @@ class Pipeline:
         self.options = options
         self.writer.configure(options)
         self.listener.flush_interval = options.flush_interval
+
+    def join(self, user: logging.Handler) -> None:
+        """Take *user*; when it is dropped without a close, and nobody else is there, the thread ends by itself."""
+        self.users.add(user)
+        weakref.finalize(user, self.queue.wake).atexit = False
+
+    def _is_used(self) -> bool:
+        return bool(self.users)
+
+    def _end_unused(self) -> None:
+        """Close the files: the thread has written what waited, and nobody is left who could log more."""
+        if self.is_over():
+            self.writer.close_files(0.0)
+            _exit.forget(self)
 
     @property
     def queue(self) -> LineQueue:
@@ -96,6 +111,10 @@ class Pipeline:
                 record, f"the process ends and the log refuses: {self.writer.faults.last_error}", is_counted=True
             )
 
+    def get_stats(self) -> Snapshot:
+        """Return the counters, all of one instant."""
+        return {**self.writer.get_stats(), "worker_alive": self.listener.is_alive}
+
     def refuse(self, error: Exception, record_id: str = "") -> PreparedRecord:
         """Count a record that could not even be encoded as failed; return what became of it."""
         record = PreparedRecord.of({}, Encoded(b"", record_id, replaced=False))
@@ -125,6 +144,8 @@ class Pipeline:
         if self.users:
             return
         self.listener.stop(max(0.0, deadline_s - time.monotonic()))
+        if not self.listener.is_alive:
+            self.writer.tidy_up(lambda: time.monotonic() >= deadline_s)
         self.writer.close_files(max(0.0, deadline_s - time.monotonic()))
         _exit.forget(self)
 
@@ -183,7 +204,7 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
             )
         else:
             pipeline.configure(options)
-        pipeline.users.add(user)
+        pipeline.join(user)
         return pipeline
 
 
@@ -217,14 +238,14 @@ class _Exit:
             self._running.add(pipeline)
             if self._is_watching:
                 return
-            self._is_watching = True
-            atexit.register(self.end)
+            atexit.register(self.end)  # a second time does no harm, if an exception falls before we have noted it
             # Children of multiprocessing leave through os._exit, before 3.13 without atexit; they run finalizers.
             process = sys.modules.get("multiprocessing.process")
             if process is not None and process.parent_process() is not None:
                 from multiprocessing.util import Finalize
 
                 Finalize(None, self.end, exitpriority=-100)
+            self._is_watching = True
 
     def forget(self, pipeline: Pipeline) -> None:
         """No longer see to *pipeline*, unless another thread has begun to use it again."""

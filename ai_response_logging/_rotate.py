@@ -1,22 +1,30 @@
 """
-Start a new file, and keep as many old ones as the user wants.
+Start a new file when one is full or its time is over, and keep as many old ones as the user wants.
 
 One rename under the lock: whatever moment a process is killed at, every record stands in a file whose name readers
 know. The cost does not depend on how many files there are, since the new name is the time, not a number to shift.
+Old files are deleted outside the lock, and only when the user says how much to keep.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ._paths import utc_suffix
 
-__all__ = ["ROTATED", "remove_oldest", "rotate", "rotated_files"]
+if TYPE_CHECKING:
+    from ._options import Options
+
+__all__ = ["ROTATED", "next_rollover", "period", "remove_surplus", "rotate", "rotated_files", "uncompressed_files"]
 
 ROTATED: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z(\.gz)?\Z")
+_SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": 86_400}
+_DAY_S: Final = 86_400
+_NEVER: Final = float("inf")
 
 
 def rotate(path: str) -> str:
@@ -37,20 +45,90 @@ def rotate(path: str) -> str:
     return target
 
 
+def next_rollover(start_s: float, when: str, interval: int, *, utc: bool) -> float:
+    """
+    Return the Unix time at which a file begun at *start_s* is over; infinity where *when* is empty.
+
+    ``S``, ``M``, ``H``, ``D``: *interval* seconds, minutes, hours, days after its first record. ``midnight``: the
+    *interval*-th midnight after it, local or UTC; ``W0`` (Monday) to ``W6``: the *interval*-th midnight that ends
+    such a day, as :class:`logging.handlers.TimedRotatingFileHandler` counts.
+    """
+    if not when:
+        return _NEVER
+    if when in _SECONDS:
+        return start_s + interval * _SECONDS[when]
+    day = time.gmtime(start_s) if utc else time.localtime(start_s)
+    days = interval
+    if when != "midnight":
+        days = (int(when[1]) - day.tm_wday) % 7 + 1 + 7 * (interval - 1)
+    if utc:
+        return start_s // _DAY_S * _DAY_S + days * _DAY_S
+    # mktime puts right both the day of the month and a change of the clocks in between.
+    return time.mktime((day.tm_year, day.tm_mon, day.tm_mday + days, 0, 0, 0, 0, 0, -1))
+
+
+def period(began_s: float, options: Options) -> tuple[float, float]:
+    """
+    Return when the period of a file begun at *began_s* begins and when it is over, as Unix times.
+
+    A file's period is that of its first record, so that all processes agree on it, whenever they were started and
+    whatever has become of the file's own times.
+    """
+    try:
+        return began_s, next_rollover(began_s, options.when, options.interval, utc=options.utc)
+    except (ValueError, OverflowError, OSError):  # a time that no calendar has
+        return began_s, _NEVER
+
+
 def rotated_files(path: str) -> list[str]:
     """Return the rotated files of *path*, oldest first."""
+    return [f"{path}.{name}" for name in _names_behind(path) if ROTATED.match(name)]
+
+
+def uncompressed_files(path: str) -> list[str]:
+    """Return the rotated files of *path* that are not compressed, or not to the end, oldest first."""
+    stems = {name.removesuffix(".gz.part") for name in _names_behind(path) if not name.endswith(".gz")}
+    return [f"{path}.{stem}" for stem in sorted(stems) if ROTATED.match(stem)]
+
+
+def _names_behind(path: str) -> list[str]:
+    """Return what follows *path* and a dot in the names of its directory, sorted."""
     directory, name = os.path.split(path)
-    prefix = f"{name}."
-    found = [entry for entry in os.listdir(directory or ".") if entry.startswith(prefix)]
-    return [os.path.join(directory, entry) for entry in sorted(found) if ROTATED.match(entry[len(prefix) :])]
+    with os.scandir(directory or ".") as entries:
+        return sorted(entry.name[len(name) + 1 :] for entry in entries if entry.name.startswith(f"{name}."))
 
 
-def remove_oldest(path: str, keep: int) -> list[str]:
-    """Delete all but the newest *keep* rotated files of *path* (0 keeps all); return what was deleted."""
-    if keep <= 0:
+def remove_surplus(path: str, options: Options) -> list[str]:
+    """
+    Delete the rotated files of *path* that *options* does not want kept, the oldest first; return their names.
+
+    Kept are ``backup_count`` files, those that were rotated within ``retain_days``, and what fits into
+    ``max_total_bytes`` together with the live file; each is off at 0.
+    """
+    if not (options.backup_count or options.retain_days or options.max_total_bytes):
         return []
-    doomed = rotated_files(path)[:-keep]
+    sizes = {file: _size_of(file) for file in rotated_files(path)}
+    doomed = list(sizes)[: -options.backup_count] if options.backup_count else []
+    if options.retain_days:
+        oldest = utc_suffix(time.time() - options.retain_days * _DAY_S)
+        doomed += [file for file in sizes if file[len(path) + 1 :] < oldest]
+    if options.max_total_bytes:
+        # The live file has just been begun, and will grow.
+        total = max(_size_of(path), options.max_bytes) + sum(sizes.values())
+        for file, size in sizes.items():
+            if total <= options.max_total_bytes:
+                break
+            doomed.append(file)
+            total -= size
+    doomed = list(dict.fromkeys(doomed))
     for file in doomed:
         with suppress(FileNotFoundError):  # another process, or a person, was quicker
             os.unlink(file)
     return doomed
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -117,19 +117,25 @@ class LockTimeoutError(WriteError):
 
     Attributes:
         path: The log.
-        waited_s: How long we waited, in seconds.
+        waited_s: For how long, in seconds, over all attempts since the last that got it.
         holder: Who holds it, as far as the machine tells; may be empty.
+        remedy: What a person can do; may be empty.
     """
 
-    def __init__(self, path: str, waited_s: float, holder: str = "") -> None:
-        super().__init__(path, waited_s, holder)
+    def __init__(self, path: str, waited_s: float, holder: str = "", remedy: str = "") -> None:
+        super().__init__(path, waited_s, holder, remedy)
         self.path = path
         self.waited_s = waited_s
         self.holder = holder
+        self.remedy = remedy
 
     def __str__(self) -> str:
         by = f", held by {self.holder}" if self.holder else ""
-        return f"no lock on {self.path} after {self.waited_s:.1f} s{by}; the lines wait for the next attempt"
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return (
+            f"no lock on {self.path} after {self.waited_s:.1f} s{by}; the records that wait are kept while this "
+            f"process runs, and come home when the lock is free{remedy}"
+        )
 
 
 class LogPathError(WriteError):

@@ -38,12 +38,30 @@ from .record import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AIResponseFormatter", "Head", "current_head"]
+__all__ = ["STATUS_ATTRIBUTE", "AIResponseFormatter", "Head", "Status", "current_head"]
 
 STATUS_ATTRIBUTE: Final = "ai_status"
 _IN_HEAD: Final = OWN_FIELDS | {"record_id", "event"}
-# What is not the application's data: LogRecord's own attributes, what formatters leave on a record, our status.
-_NOT_EXTRA: Final = frozenset({*vars(logging.makeLogRecord({})), *RESERVED_ATTRS, "taskName", STATUS_ATTRIBUTE})
+# What is not the application's data: LogRecord's own attributes, and what formatters leave on a record.
+_NOT_EXTRA: Final = frozenset({*vars(logging.makeLogRecord({})), *RESERVED_ATTRS, "taskName"})
+
+
+class Status(str):
+    """What became of a record, as it stands on the LogRecord; a str that knows who gave it."""
+
+    __slots__ = ("given", "writer_id")
+
+    writer_id: str
+    """The writer that has taken the record."""
+    given: object
+    """What the application itself had put there; None for nothing."""
+
+    @classmethod
+    def of(cls, status: str, writer_id: str, before: object) -> Status:
+        """Return *status*, given by *writer_id*, in the place of *before*."""
+        new = cls(status)
+        new.writer_id, new.given = writer_id, before.given if isinstance(before, Status) else before
+        return new
 
 
 class Head(NamedTuple):
@@ -114,6 +132,11 @@ class AIResponseFormatter(BaseJsonFormatter):
             }
         else:
             fields = self._fields_by_options(record)
+        status = fields.get(STATUS_ATTRIBUTE)
+        if isinstance(status, Status):  # a handler before us left it, and it is no data
+            fields[STATUS_ATTRIBUTE] = status.given
+            if status.given is None:
+                del fields[STATUS_ATTRIBUTE]
         message = self._message_of(record, named)
         if record.exc_info or record.exc_text or record.stack_info:
             self._add_exception(fields, record)
@@ -182,7 +205,7 @@ class AIResponseFormatter(BaseJsonFormatter):
         if "message" not in message_dict and fields.get("message") == known.message:
             fields.pop("message", None)  # it stands in the head already
         fields = self.process_log_record(fields | ours)
-        return {key: value for key, value in fields.items() if value is not None and key != STATUS_ATTRIBUTE}
+        return {key: value for key, value in fields.items() if value is not None}
 
     def _add_exception(self, fields: dict[str, Any], record: logging.LogRecord) -> None:
         """Put a traceback in ``exc_info``, and what it says in ``error_class`` and ``error_message`` if nothing did."""

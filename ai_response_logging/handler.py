@@ -25,7 +25,7 @@ from ._options import Options
 from ._pipeline import Pipeline, pipeline_on
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, DurabilityWarning
-from .formatter import AIResponseFormatter, current_head
+from .formatter import STATUS_ATTRIBUTE, AIResponseFormatter, Status, current_head
 from .record import LOGGER_NAME, Encoded, default_log_path
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ class AIResponseHandler(logging.Handler):
         options: ``queue_max_size`` (records, 1000), ``queue_max_bytes`` (64 MiB), ``batch_size`` (records, 10),
             ``flush_interval`` (s, 5), ``max_retries`` (3), ``retry_delay`` (s, 0.5; the n-th waits n times as long),
             ``durability`` (``memory``, ``crash``, ``power``), ``lock_timeout`` (s, 10), ``caller_timeout`` (s, 1),
-            ``close_timeout`` (s, 10), ``max_bytes`` (0: never rotate), ``backup_count`` (0: keep all), ``compress``
-            (False), ``file_mode`` (0600), ``directory_mode`` (0700), ``journal_directory``.
+            ``close_timeout`` (s, 10), ``max_bytes`` and ``when`` (0 and "": never rotate), ``interval`` (1), ``utc``
+            (False), ``compress`` (False), ``backup_count``, ``retain_days`` and ``max_total_bytes`` (0: keep all
+            that was rotated), ``file_mode`` (0600), ``directory_mode`` (0700), ``journal_directory``.
 
     Raises:
         ConfigError: An option is wrong, or the log cannot stand where it is to.
@@ -131,13 +132,13 @@ class AIResponseHandler(logging.Handler):
         try:
             passed: object = self.filter(record)
         except Exception as error:  # noqa: BLE001  a filter is foreign code; what it might have taken out is not kept
-            record.__dict__["ai_status"] = self.refuse(error).status
+            self._mark(record, self.refuse(error).status)
             return False
         if passed:
             recorded = passed if isinstance(passed, logging.LogRecord) else record
             self.emit(recorded)
             if recorded is not record:  # a filter put another in its place; whoever logged looks at the first
-                record.__dict__.update({key: recorded.__dict__.get(key) for key in ("record_id", "ai_status")})
+                record.__dict__.update({key: recorded.__dict__.get(key) for key in ("record_id", STATUS_ATTRIBUTE)})
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -151,10 +152,18 @@ class AIResponseHandler(logging.Handler):
         Returns:
             ``queued``: accepted, on its way. ``written``, ``written_sync``: in the file. ``failed``: nowhere.
         """
+        before = record.__dict__.get(STATUS_ATTRIBUTE)
+        # Two handlers on one file, or one on the logger and one on the root that it propagates to: still one record.
+        if isinstance(before, Status) and before.writer_id == self._pipeline.queue.writer_id:
+            return before
         done = self._record(record=record)
         record.__dict__["record_id"] = done.id
-        record.__dict__["ai_status"] = done.status
-        return done.status
+        return self._mark(record, done.status)
+
+    def _mark(self, record: logging.LogRecord, status: str) -> str:
+        before = record.__dict__.get(STATUS_ATTRIBUTE)
+        marked = record.__dict__[STATUS_ATTRIBUTE] = Status.of(status, self._pipeline.queue.writer_id, before)
+        return marked
 
     def submit_fields(self, fields: dict[str, Any]) -> PreparedRecord:
         """Record *fields* without a LogRecord, for the functions; the dict is taken over."""
@@ -199,7 +208,7 @@ class AIResponseHandler(logging.Handler):
 
     def get_stats(self) -> Snapshot:
         """Return the counters of this process's writer on this file, all of one instant."""
-        return self._pipeline.writer.get_stats()
+        return self._pipeline.get_stats()
 
 
 def _portable(record: logging.LogRecord, encoded: Encoded) -> dict[str, Any]:
@@ -224,6 +233,5 @@ def _warn_of(options: Options) -> None:
             DurabilityWarning,
             stacklevel=3,
         )
-    for name, value in (("compress", options.compress), ("journal_directory", options.journal_directory)):
-        if value:
-            warnings.warn(f"{name} is accepted but does nothing yet in this version", ConfigWarning, stacklevel=3)
+    if options.journal_directory:
+        warnings.warn("journal_directory is accepted but does nothing yet in this version", ConfigWarning, stacklevel=3)

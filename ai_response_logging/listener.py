@@ -21,11 +21,29 @@ from .stats import tell
 from .writer import BatchFileHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["BatchQueueListener"]
 
 _IDLE_S = 5.0  # between two looks when no interval is set: what a full disk refused is tried again
+
+
+class _Server(threading.Thread):
+    """
+    The thread, and what it was told.
+
+    A daemon: the interpreter must be able to end while the disk stands still. Its end is seen to by the exit hook of
+    whoever started it, not by the interpreter's join.
+    """
+
+    def __init__(self, serve: Callable[[], None]) -> None:
+        super().__init__(target=serve, name="ai-response-listener", daemon=True)
+        self.stopping = threading.Event()
+        self.is_announced = self.owes_sentinel = False
+
+    def is_serving(self) -> bool:
+        """Say whether it runs, or is about to, and will go on to."""
+        return not self.stopping.is_set() and (self.ident is None or self.is_alive())
 
 
 class BatchQueueListener(logging.handlers.QueueListener):
@@ -46,7 +64,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
     ``start`` is called there.
     """
 
-    _thread: threading.Thread | None
+    _thread: _Server | None
     _sentinel: None
     queue: Any
 
@@ -61,15 +79,16 @@ class BatchQueueListener(logging.handlers.QueueListener):
         super().__init__(queue, *handlers, respect_handler_level=respect_handler_level)
         self.batch_size = batch_size
         self.flush_interval = flush_interval
+        self.is_wanted: Callable[[], bool] = lambda: True
+        """Whether anybody may still log; once it says no, the thread writes what waits and ends."""
+        self.after_end: Callable[[], object] = lambda: None
+        """Called in the thread when it has ended because nobody wanted it any more."""
         self._begin()
         forget_in_child(self)
 
     def _begin(self) -> None:
         self._thread = None
-        self._stopping = threading.Event()
-        self._owes_sentinel = self._is_announced = False
-        # Reentrant: a signal handler may log, and so start the listener, in the middle of a start.
-        self._starting = threading.RLock()
+        self._stale_sentinels = 0
 
     @property
     def is_alive(self) -> bool:
@@ -84,38 +103,24 @@ class BatchQueueListener(logging.handlers.QueueListener):
         Raises:
             RuntimeError: The system gives no thread, or the interpreter is ending.
         """
-        with self._starting:
-            if self._is_serving():
-                return
-            self._stopping.clear()
-            self._is_announced = False
-            # A daemon: the interpreter must be able to end while the disk stands still. Its end is seen to by
-            # the exit hook of whoever started it, not by the interpreter's join.
-            thread = threading.Thread(target=self._monitor, name="ai-response-listener", daemon=True)
+        # No lock: a signal handler may log, and so start the listener, in the middle of a start, and an exception
+        # thrown in must not leave one behind. Of two threads that meet here, the one in self._thread serves and the
+        # other goes home; for a moment both may write, in turn.
+        before = self._thread
+        if before is not None and before.is_serving():
+            return
+        thread = _Server(self._monitor)
+        if before is not None and before.is_announced and before.is_alive():
+            self._stale_sentinels += 1
+        if isinstance(self.queue, LineQueue) and not self.flush_interval:  # each record is a batch of its own
+            self.queue.batch_size = 1
+        try:
             self._thread = thread
-            self._set_listening(listening=True)
-            if isinstance(self.queue, LineQueue) and not self.flush_interval:  # each record is a batch of its own
-                self.queue.batch_size = 1
-            try:
-                thread.start()
-            except BaseException:
+            thread.start()
+        except BaseException:
+            if self._thread is thread and thread.ident is None:
                 self._thread = None
-                self._set_listening(listening=False)
-                raise
-
-    def _is_serving(self) -> bool:
-        """Say whether the thread runs and will go on to; one that was about to end is told to stay."""
-        if not self.is_alive:
-            return False
-        if not isinstance(self.queue, LineQueue):
-            return not self._stopping.is_set()
-        with self.queue.lock:
-            self._stopping.clear()
-            return self.queue.listening
-
-    def _set_listening(self, *, listening: bool) -> None:
-        if isinstance(self.queue, LineQueue):
-            self.queue.listening = listening
+            raise
 
     def stop(self, timeout: float | None = None) -> None:
         """
@@ -123,83 +128,106 @@ class BatchQueueListener(logging.handlers.QueueListener):
 
         Called again, or from the thread itself, it does no harm.
         """
-        with self._starting:
-            thread = self._thread
-            if thread is None:
-                return
-            self._stopping.set()
-            if isinstance(self.queue, LineQueue):
-                self.queue.wake()
-            else:
-                self._announce_end()
+        thread = self._thread
+        if thread is None:
+            return
+        thread.stopping.set()
+        if isinstance(self.queue, LineQueue):
+            self.queue.wake()
+        else:
+            self._announce_end(thread)
         if thread is threading.current_thread() or thread.ident is None:  # or a signal handler stops what just starts
             return
         thread.join(timeout)
-        with self._starting:
-            if self._thread is thread and not thread.is_alive():
-                self._thread = None
+        if self._thread is thread and not thread.is_alive():
+            self._thread = None
 
     def after_fork_in_child(self) -> None:
         """Forget the thread: it stayed in the parent."""
         self._begin()
 
     def _monitor(self) -> None:
+        me = threading.current_thread()
+        if not isinstance(me, _Server) or self._thread is not me:  # another thread was quicker to start one
+            return
         try:
             if isinstance(self.queue, LineQueue):
-                self._serve_lines(self.queue)
+                self._serve_lines(self.queue, me)
             else:
-                self._serve_records()
-        except BaseException:  # foreign code ends the thread (sys.exit in a handler): the next record starts another
-            self._set_listening(listening=False)
-            raise
+                self._serve_records(me)
+        finally:  # also when foreign code ends the thread (sys.exit in a handler): the next record starts another
+            me.stopping.set()
+            self._end_listening(me)
+
+    def _end_listening(self, me: _Server) -> None:
+        if isinstance(self.queue, LineQueue) and self._thread is me:
+            self.queue.listening = False
 
     # -- our own queue: it only counts and wakes, the writer takes the lines from it
 
-    def _serve_lines(self, queue: LineQueue) -> None:
+    def _serve_lines(self, queue: LineQueue, me: _Server) -> None:
+        with queue.lock:
+            queue.listening = self._thread is me
         refused = False
         while True:
+            due_s = time.monotonic() + (self.flush_interval or _IDLE_S)
             # A batch that came together while the last one was written has woken nobody: do not sleep on it.
             if refused or queue.qsize() < queue.batch_size:
-                queue.wait(self.flush_interval or _IDLE_S)
-            stopping, refused = self._stopping.is_set(), True  # also if a handler raises: then, too, wait a while
+                if not refused:
+                    self._tidy_up(queue, me, due_s)
+                queue.wait(max(0.0, due_s - time.monotonic()))
+            if not self.is_wanted():
+                me.stopping.set()
+            stopping, refused = me.stopping.is_set(), True  # also if a handler raises: then, too, wait a while
             with self._faults_reported():
-                refused = not self._hand_over_lines(queue)
-            if stopping and self._retire(queue, refused=refused):
+                refused = not self._hand_over_lines(queue, me)
+            if self._thread is not me:
+                queue.wake()  # the wake that it took may have been for the one that serves now
                 return
+            if stopping and self._retire(queue, me, refused=refused):
+                break
+        if not self.is_wanted():
+            self.after_end()
 
-    def _hand_over_lines(self, queue: LineQueue) -> bool:
+    def _tidy_up(self, queue: LineQueue, me: _Server, due_s: float) -> None:
+        """See to old files while no record needs the thread."""
+
+        def is_needed() -> bool:
+            return queue.qsize() >= queue.batch_size or me.stopping.is_set() or time.monotonic() >= due_s
+
+        for handler in self.handlers:
+            if isinstance(handler, BatchFileHandler) and handler.queue is queue:
+                with self._faults_reported():
+                    handler.tidy_up(is_needed)
+
+    def _hand_over_lines(self, queue: LineQueue, me: _Server) -> bool:
         """Hand over all that waits; False if the file refuses it."""
         for handler in self.handlers:
             if isinstance(handler, BatchFileHandler) and handler.queue is queue:
-                return queue.empty() or handler.drain(pause=self._pause)
+                return queue.empty() or handler.drain(pause=me.stopping.wait)
         for _ in range(queue.qsize()):
             with contextlib.suppress(queues.Empty):
                 self.handle(queue.get_nowait())
         return True
 
-    def _pause(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
-
-    def _retire(self, queue: LineQueue, *, refused: bool) -> bool:
+    def _retire(self, queue: LineQueue, me: _Server, *, refused: bool) -> bool:
         # Decided under the queue's lock: a record is either seen by this thread, or finds that nobody listens and
         # starts another.
         with queue.lock:
-            if not self._stopping.is_set():
-                return False
             if not refused and not queue.empty():
                 queue.wake()
                 return False
-            queue.listening = False
+            self._end_listening(me)
             return True
 
     # -- any other queue
 
-    def _serve_records(self) -> None:
+    def _serve_records(self, me: _Server) -> None:
         serving = True
-        while serving:
-            batch, serving = self._collect()
-            if self._owes_sentinel:  # there was no room for it, and now there is
-                self._announce_end()
+        while serving and self._thread is me:
+            batch, serving = self._collect(me)
+            if me.owes_sentinel:  # there was no room for it, and now there is
+                self._announce_end(me)
             with contextlib.ExitStack() as together, self._faults_reported():
                 for handler in self.handlers:
                     if isinstance(handler, BatchFileHandler):
@@ -207,21 +235,24 @@ class BatchQueueListener(logging.handlers.QueueListener):
                 for record in batch:
                     with self._faults_reported():
                         self.handle(record)
-            if hasattr(self.queue, "task_done"):
-                for _ in range(len(batch) + (not serving)):
-                    self.queue.task_done()
+            self._mark_done(len(batch) + (not serving))
 
-    def _announce_end(self) -> None:
+    def _mark_done(self, count: int) -> None:
+        if hasattr(self.queue, "task_done"):
+            for _ in range(count):
+                self.queue.task_done()
+
+    def _announce_end(self, thread: _Server) -> None:
         """Put the sentinel behind all that waits, once; on a full queue the thread does it when it has made room."""
-        if self._is_announced:
+        if thread.is_announced:
             return
         try:
             self.enqueue_sentinel()
-            self._is_announced, self._owes_sentinel = True, False
+            thread.is_announced, thread.owes_sentinel = True, False
         except queues.Full:
-            self._owes_sentinel = True
+            thread.owes_sentinel = True
 
-    def _collect(self) -> tuple[list[Any], bool]:
+    def _collect(self, me: _Server) -> tuple[list[Any], bool]:
         """Return the next batch, and whether more may follow."""
         batch: list[Any] = []
         due_s = 0.0
@@ -238,6 +269,10 @@ class BatchQueueListener(logging.handlers.QueueListener):
                 tell(self.handlers[0], error)
                 continue
             if record is self._sentinel:
+                if self._stale_sentinels and not me.stopping.is_set():  # it was for a thread that did not end in time
+                    self._stale_sentinels -= 1
+                    self._mark_done(1)
+                    continue
                 return batch, False
             if not batch:
                 due_s = time.monotonic() + self.flush_interval

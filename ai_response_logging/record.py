@@ -8,6 +8,7 @@ One record is one line: a flat JSON object that ends with ``"writer_id"``, ``"se
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 import zlib
@@ -30,6 +31,7 @@ __all__ = [
     "ResponseFields",
     "checksum",
     "default_log_path",
+    "logged_at",
     "new_writer_id",
     "provider_of",
     "seal",
@@ -179,6 +181,7 @@ def host_name() -> str:
     return socket.gethostname().encode("utf-8", "replace").decode() or "localhost"
 
 
+_UNIX_TIMESTAMP: Final = re.compile(rb'"unix_timestamp":\s*(\d+(?:\.\d+)?)')
 _second: tuple[int, str] = (-1, "")
 
 
@@ -191,6 +194,12 @@ def timestamp(created_us: int) -> str:
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
         _second = (seconds, text)
     return f"{text}.{micros:06d}Z"
+
+
+def logged_at(line: bytes) -> float | None:
+    """Return the Unix time at which *line*, or the beginning of one, says that it was logged; None if it does not."""
+    found = _UNIX_TIMESTAMP.search(line, 0, line.find(b"\n") if b"\n" in line else len(line))
+    return float(found[1]) if found else None
 
 
 def checksum(prefix: bytes) -> bytes:

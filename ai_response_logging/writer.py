@@ -12,40 +12,33 @@ An attempt that fails leaves every line either whole in the file and off the que
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
-import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from concurrent_log_handler import ConcurrentRotatingFileHandler
-
-from . import _append, _lock, _rotate
+from . import _append, _lock
 from ._fork import forget_in_child
 from ._options import Options
-from ._paths import make_directory, open_regular
 from ._queue import MAX_BLOCK_BYTES, Intent, LineQueue, PreparedRecord
 from ._retry import pauses
-from .errors import AppendError, LockTimeoutError, LogPathError, RefusedError, WriteError
+from ._shared_file import SharedFileHandler
+from .errors import AppendError, LockTimeoutError, RefusedError, WriteError
 from .formatter import AIResponseFormatter
 from .record import default_log_path
-from .stats import FaultLog, Snapshot, tell
+from .stats import Snapshot, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import FileIO
 
 __all__ = ["BatchFileHandler"]
 
 _FAULTS = (WriteError, OSError)
 _LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
-# Faults at set-up that no waiting cures; a full disk or a full descriptor table may.
-_NEVER = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 
 
-class BatchFileHandler(ConcurrentRotatingFileHandler):
+class BatchFileHandler(SharedFileHandler):
     """
     Writes records as lines of JSON to a file that any number of threads and processes share.
 
@@ -65,23 +58,14 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
     Threads: Any, in any number of processes; a forked child begins with nothing waiting.
     """
 
-    stream: FileIO | None  # type: ignore[assignment]  # raw: a buffered stream keeps bytes after a failed write
-    stream_lock: FileIO | None  # type: ignore[assignment]  # the same
-
     def __init__(self, filename: str | os.PathLike[str] | None = None, **options: Any) -> None:
-        self.options = Options.checked(options)
-        path = default_log_path(filename)
-        super().__init__(
-            path, "a", maxBytes=self.options.max_bytes, backupCount=self.options.backup_count, encoding="utf-8"
-        )
-        self.maxLockAttempts = 1  # our waiting is in _lock_stream_lock, with a deadline
+        super().__init__(default_log_path(filename), Options.checked(options))
         self.setFormatter(AIResponseFormatter())
         self.queue = LineQueue()
         self.is_owned = False
         """Whether a pipeline decides when to flush and close; `logging.shutdown` then asks that one, not us."""
         self.report: Callable[[Exception], None] = partial(tell, self)
         self._batching = False
-        self._begin()
         self.configure(self.options)
         forget_in_child(self)
         self._open_early()
@@ -99,27 +83,9 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
         self.queue.batch_size = options.batch_size if options.flush_interval else 1
 
     def _begin(self) -> None:
-        """Set up what belongs to one process alone."""
+        super()._begin()
         self.turn = _lock.Turn()
-        self.faults = FaultLog()
-        self.retried = self.rotations = 0
-        self._lock_budget_s = self.options.lock_timeout
-        self._lock_error: Exception | None = None
-
-    def _open_early(self) -> None:
-        """Open all descriptors now, so that a full descriptor table later does not matter; other faults can wait."""
-        try:
-            make_directory(os.path.dirname(self.baseFilename), self.options.directory_mode)
-            self._open_stream()
-            self._open_lockfile()
-        except LogPathError:
-            self._drop_descriptors()
-            raise
-        except OSError as error:
-            if error.errno in _NEVER:
-                self._drop_descriptors()
-                raise
-            self.faults.remember(str(error))
+        self.retried = 0
 
     # -- logging's side
 
@@ -130,7 +96,7 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             if self.queue.put(prepared.body, replaced=prepared.replaced) is None:
                 self.write_now(prepared, self.options.caller_timeout, outcome="written_sync")
             elif not self._batching:
-                self.drain()
+                self._drain_alone()
         except Exception:  # noqa: BLE001  a handler never raises into the application
             self.handleError(record)
 
@@ -147,7 +113,12 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             yield
         finally:
             self._batching = False
-            self.drain()
+            self._drain_alone()
+
+    def _drain_alone(self) -> None:
+        self.drain()
+        if not self.is_owned:  # else the listener tidies up when it has nothing better to do
+            self.tidy_up(lambda: False)
 
     def flush(self) -> None:
         """Write what waits, within ``close_timeout`` seconds; what is left then stays and is reported."""
@@ -159,6 +130,7 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
         if not self.is_owned:
             self.flush()
             self.close_files(self.options.close_timeout)
+            logging.Handler.close(self)
 
     def has_waiting(self) -> bool:
         """Say whether anything is left to write or to settle."""
@@ -173,7 +145,8 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
         try:
             # Nor before it is settled what an interrupted append left: only this descriptor still leads to it.
             if self.turn.acquire(timeout) and self.queue.intent is None:
-                super().close()
+                # Not the parent's close(): it needs logging's own lock, and whoever holds that one may wait for us.
+                self._drop_descriptors()
         finally:
             try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
                 self.turn.free()
@@ -296,7 +269,8 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
             try:
                 self._acquire_lock(deadline_s)
                 self._settle_intent()
-                self._append_head(self._ready_stream(deadline_s))
+                if lines := queue.first(1):
+                    self._append_head(self._ready_stream(deadline_s, lines[0]))
             finally:
                 # Each in a single call into C, which nothing can interrupt half-way; the parent's books follow.
                 try:
@@ -306,45 +280,13 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                     if self.stream_lock is not None and not self.stream_lock.closed:
                         _lock.flock(self.stream_lock, _lock.LOCK_UN)
                     self._do_unlock()
-
-    def _ready_stream(self, deadline_s: float) -> int:
-        """Open the log if it is not, with a whole last line and room for the next; return its size."""
-        descriptor = self._open_locked(deadline_s)
-        if _append.repair_tail(descriptor, self.baseFilename, self.options.file_mode):
-            self.faults.note("torn", f"{self.baseFilename}: a torn last line was set aside")
-        size = os.fstat(descriptor).st_size
-        if self._is_full(size):
-            try:
-                self.doRollover()
-            except OSError as error:  # a file that grows past its limit is better than a record that waits for it
-                self._note(error)
-            size = os.fstat(self._open_locked(deadline_s)).st_size
-        return size
-
-    def _open_locked(self, deadline_s: float) -> int:
-        """
-        Open and lock the file that stands at our path now.
-
-        The log is locked beside the lock file: whoever deletes that one while we append lets another process in, and
-        it would take our half-written block for a torn tail.
-        """
-        while True:
-            descriptor = self._open_stream()
-            if self.stream is None:  # for the type checker: it is open
-                raise AppendError(self.baseFilename, 0)
-            _lock.acquire(self.stream, max(0.0, deadline_s - time.monotonic()), self.baseFilename)
-            if not _lock.is_replaced(self.stream, self.baseFilename):
-                return descriptor
-            self.stream.close()  # somebody renamed or removed the log: the next lines go where it is to be
-            if time.monotonic() > deadline_s:
-                raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the log is replaced again and again")
+            if self._has_surplus:
+                self._remove_surplus()
 
     def _append_head(self, start: int) -> None:
         descriptor = self._open_stream()
         room = max(self.maxBytes - start, 1) if self.maxBytes else MAX_BLOCK_BYTES
-        lines = self.queue.head(min(room, MAX_BLOCK_BYTES))
-        if not lines:
-            return
+        lines = self._fitting(descriptor, start, self.queue.head(min(room, MAX_BLOCK_BYTES)))
         info = os.fstat(descriptor)
         self.queue.intent = Intent(info.st_dev, info.st_ino, start, len(lines))
         try:
@@ -368,78 +310,6 @@ class BatchFileHandler(ConcurrentRotatingFileHandler):
                 lines = self.queue.first(intent.lines)
                 arrived = _append.arrived_lines(self.stream.fileno(), intent.start, lines)
         self.queue.consume(arrived)
-
-    # -- files and locks: concurrent-log-handler's hooks
-
-    def _open_stream(self) -> int:
-        if self.stream is None or self.stream.closed:
-            self.stream = self._open_file(self.baseFilename, os.O_RDWR | os.O_APPEND)
-        return self.stream.fileno()
-
-    def _is_full(self, size: int) -> bool:
-        if not self.maxBytes or not size:
-            return False
-        lines = self.queue.first(1)
-        return bool(lines) and size + len(lines[0]) > self.maxBytes
-
-    def shouldRollover(self, record: logging.LogRecord | None = None) -> bool:  # noqa: ARG002, N802  the parent's signature
-        """Say whether the next line no longer fits into the file."""
-        return self._is_full(os.fstat(self._open_stream()).st_size)
-
-    def doRollover(self) -> None:  # noqa: N802  the parent's name
-        """Start a new file; the old one keeps every line under a new name. Under the lock."""
-        _rotate.rotate(self.baseFilename)
-        if self.stream is not None:
-            self.stream.close()
-        self.stream = None
-        self.rotations += 1
-        _rotate.remove_oldest(self.baseFilename, self.backupCount)
-
-    def _open_lockfile(self) -> None:
-        if self.stream_lock is None or self.stream_lock.closed:
-            self.stream_lock = self._open_file(self.lockFilename, os.O_RDWR)
-
-    def _open_file(self, path: str, flags: int) -> FileIO:
-        try:
-            return open_regular(path, flags, self.options.file_mode)
-        except FileNotFoundError:  # somebody removed the directory
-            make_directory(os.path.dirname(path), self.options.directory_mode)
-            return open_regular(path, flags, self.options.file_mode)
-
-    def _lock_stream_lock(self, stream_lock: FileIO) -> None:  # type: ignore[override]  # we open it
-        try:
-            _lock.acquire(stream_lock, self._lock_budget_s, self.baseFilename)
-        except Exception as error:
-            self._lock_error = error  # the parent swallows it and raises one of its own
-            raise
-
-    def _acquire_lock(self, deadline_s: float) -> None:
-        # We have the turn, so nobody else can be inside the parent's locking: what is marked there as held was left
-        # by an exception from outside. Waiting for it would be waiting for ever.
-        self._thread_lock, self.is_locked = threading.RLock(), False
-        while True:
-            self._lock_budget_s, self._lock_error = max(0.0, deadline_s - time.monotonic()), None
-            try:
-                self._do_lock()
-            except RuntimeError:
-                if self._lock_error is None:
-                    raise
-                raise self._lock_error from None
-            if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
-                return
-            # Somebody removed the lock file: others will lock a new one, so this one protects nothing.
-            self._do_unlock()
-            if self.stream_lock is not None:
-                self.stream_lock.close()
-            if time.monotonic() > deadline_s:
-                raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the lock file is replaced again and again")
-
-    def _drop_descriptors(self) -> None:
-        for stream in (self.stream, self.stream_lock):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        self.stream = self.stream_lock = None
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's lines, descriptors and locks."""

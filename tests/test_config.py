@@ -349,7 +349,7 @@ def test_a_foreign_formatter_is_said_not_to_be_used(log_path: Path) -> None:
     assert questions(log_path) == ["why?"]
 
 
-@pytest.mark.parametrize("option", [{"compress": True}, {"journal_directory": "elsewhere"}], ids=str)
+@pytest.mark.parametrize("option", [{"journal_directory": "elsewhere"}], ids=str)
 def test_an_option_that_does_nothing_yet_says_so(log_path: Path, option: dict[str, Any]) -> None:
     """All options are accepted from the first version on, and none pretends."""
     with pytest.warns(ConfigWarning, match=next(iter(option))):

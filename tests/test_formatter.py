@@ -19,7 +19,7 @@ import pytest
 from helpers import has_fork, read_lines
 
 from ai_response_logging import _plain
-from ai_response_logging.formatter import AIResponseFormatter, current_head
+from ai_response_logging.formatter import AIResponseFormatter, Status, current_head
 from ai_response_logging.record import OWN_FIELDS
 
 ALWAYS = {
@@ -176,12 +176,23 @@ def test_what_logging_knows_of_the_call_is_no_field(written: Written, name: str)
 def test_a_status_from_a_handler_before_is_no_field(written: Written) -> None:
     """A LogRecord that two handlers see is the same record in both files, without the first one's marks."""
     record = made(record_id="r-1")
-    record.ai_status = "queued"
+    record.ai_status = Status.of("queued", "w", None)
 
     fields = written(record)
 
     assert "ai_status" not in fields
     assert fields["record_id"] == "r-1"
+
+
+def test_a_field_of_the_application_that_has_the_name_of_our_status_is_kept(written: Written) -> None:
+    """Every handler writes what the application gave, whatever was marked on the record meanwhile."""
+    record = made(ai_status="theirs")
+
+    first = written(record)
+    record.ai_status = Status.of("queued", "w", record.ai_status)
+    record.ai_status = Status.of("queued", "v", record.ai_status)
+
+    assert (first["ai_status"], written(record)["ai_status"]) == ("theirs", "theirs")
 
 
 @pytest.mark.parametrize("name", sorted(OWN_FIELDS))

@@ -297,7 +297,7 @@ def test_durability_memory_warns_of_nothing(log_path: Path):
         AIResponseHandler(log_path, durability="memory").close()
 
 
-@pytest.mark.parametrize("option", [{"compress": True}, {"journal_directory": "/tmp"}])  # noqa: S108  never opened
+@pytest.mark.parametrize("option", [{"journal_directory": "/tmp"}])  # noqa: S108  never opened
 def test_option_that_does_nothing_yet_is_said(log_path: Path, option: dict[str, Any]):
     """An accepted option without effect warns."""
     with pytest.warns(ConfigWarning, match="does nothing yet"):

@@ -17,7 +17,7 @@ from helpers import assert_all_there_once, read_lines
 
 from ai_response_logging._queue import LineQueue
 from ai_response_logging.handler import ResponseQueueHandler
-from ai_response_logging.listener import BatchQueueListener
+from ai_response_logging.listener import BatchQueueListener, _Server
 from ai_response_logging.writer import BatchFileHandler
 
 NEVER = 1000.0
@@ -146,7 +146,8 @@ def test_interval_counts_from_the_first_record_of_a_batch(monkeypatch: pytest.Mo
             return record("drip")
 
     monkeypatch.setattr("ai_response_logging.listener.time.monotonic", lambda: now[0])
-    batch, more = BatchQueueListener(Dripping(), Collector(), batch_size=100, flush_interval=3)._collect()
+    listener = BatchQueueListener(Dripping(), Collector(), batch_size=100, flush_interval=3)
+    batch, more = listener._collect(_Server(lambda: None))
 
     assert (len(batch), more) == (4, True)
     assert waits == [3, 2, 1, 0]
@@ -680,11 +681,10 @@ def test_foreign_handler_on_our_queue_sees_records_with_their_fields(started: St
 def test_listener_forgets_its_thread_in_a_forked_child(started: Start):
     """The thread stayed in the parent: in a child the listener is not running, and can be started."""
     listener = started(queue.Queue(), Collector())
-    thread, starting = listener._thread, listener._starting
+    thread = listener._thread
 
     listener.after_fork_in_child()
     try:
         assert not listener.is_alive
-        assert listener._starting is not starting
     finally:
         listener._thread = thread

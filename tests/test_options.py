@@ -15,13 +15,14 @@ from ai_response_logging.errors import ConfigError
 DEFAULTS = {
     "queue_max_size": 1000, "queue_max_bytes": 64 * 1024 * 1024, "batch_size": 10, "flush_interval": 5,
     "max_retries": 3, "retry_delay": 0.5, "durability": "crash", "lock_timeout": 10, "caller_timeout": 1,
-    "close_timeout": 10, "max_bytes": 0, "backup_count": 0, "compress": False, "file_mode": 0o600,
-    "directory_mode": 0o700, "journal_directory": None,
+    "close_timeout": 10, "max_bytes": 0, "when": "", "interval": 1, "utc": False, "backup_count": 0,
+    "retain_days": 0, "max_total_bytes": 0, "compress": False, "file_mode": 0o600, "directory_mode": 0o700, "journal_directory": None,
 }  # fmt: skip
 # name: least, most
 COUNTS = {
     "queue_max_size": (1, 10_000_000), "queue_max_bytes": (1, 1 << 62), "batch_size": (1, 10_000),
     "max_retries": (0, 1_000_000), "max_bytes": (0, 1 << 62), "backup_count": (0, 1 << 62),
+    "interval": (1, 100_000), "max_total_bytes": (0, 1 << 62),
     "file_mode": (0, 0o777), "directory_mode": (0, 0o777),
 }  # fmt: skip
 SECONDS = ("flush_interval", "retry_delay", "lock_timeout", "caller_timeout", "close_timeout")
@@ -35,6 +36,19 @@ BEYOND += [(name, value) for name in SECONDS for value in (-5e-324, math.nextaft
 def test_the_defaults_are_as_promised() -> None:
     """Who sets nothing gets what the documentation says, and there is no option beside these."""
     assert dataclasses.asdict(Options()) == DEFAULTS
+
+
+@pytest.mark.parametrize(("given", "unit"), [(None, ""), ("", ""), ("h", "H"), ("MIDNIGHT", "midnight"), ("w6", "W6")])
+def test_unit_of_time_may_be_written_as_the_standard_library_does(given: str | None, unit: str) -> None:
+    """`when` takes the words of TimedRotatingFileHandler in any case; nothing means never."""
+    assert Options.checked({"when": given}).when == unit
+
+
+@pytest.mark.parametrize("given", ["W7", "weekly", 1, True, "S "])
+def test_unit_of_time_that_is_none_is_refused_with_those_that_are(given: object) -> None:
+    """A typing error in `when` must not mean never."""
+    with pytest.raises(ConfigError, match=r"^when must be empty \(never by time\) or one of S, M, H, D, midnight, W0"):
+        Options.checked({"when": given})
 
 
 @pytest.mark.parametrize(("name", "end"), ENDS)

@@ -11,7 +11,8 @@ import pytest
 from helpers import assert_all_there_once, log_files, read_lines
 
 from ai_response_logging import _rotate
-from ai_response_logging._rotate import ROTATED, remove_oldest, rotate, rotated_files
+from ai_response_logging._options import Options
+from ai_response_logging._rotate import ROTATED, remove_surplus, rotate, rotated_files
 from ai_response_logging.writer import BatchFileHandler
 
 NAMES = [
@@ -104,14 +105,14 @@ def test_rotated_files_are_ours_alone_oldest_first(log_path: Path):
     assert rotated_files(str(log_path)) == expected
 
 
-@pytest.mark.parametrize("keep", [-1, 0, 1, 3, 4, 9])
+@pytest.mark.parametrize("keep", [0, 1, 3, 4, 9])
 def test_retention_deletes_the_oldest_and_nothing_unless_told(log_path: Path, keep: int):
     """All but the newest so many go; 0 keeps all; what is no rotated file always stays."""
     files = make_rotated(log_path)
     others = set(os.listdir(log_path.parent)) - {os.path.basename(file) for file in files}
-    kept = files if keep <= 0 else files[-keep:]
+    kept = files[-keep:] if keep else files
 
-    assert remove_oldest(str(log_path), keep) == [file for file in files if file not in kept]
+    assert remove_surplus(str(log_path), Options(backup_count=keep)) == [file for file in files if file not in kept]
     assert rotated_files(str(log_path)) == kept
     assert others <= set(os.listdir(log_path.parent))
 
@@ -126,7 +127,7 @@ def test_retention_minds_no_file_that_another_process_deleted_first(log_path: Pa
         unlink(path)
 
     monkeypatch.setattr(os, "unlink", another_is_quicker)
-    remove_oldest(str(log_path), 1)
+    remove_surplus(str(log_path), Options(backup_count=1))
 
     assert rotated_files(str(log_path)) == files[-1:]
 

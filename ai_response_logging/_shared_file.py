@@ -1,0 +1,252 @@
+"""
+The log as one file that many processes share: opened, locked, begun anew, tidied up.
+
+concurrent-log-handler's lock file, its check for a stale file and its hooks for rotation are what this builds on. How
+it appends and how it waits are not used: see :mod:`._append` and :mod:`._lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from concurrent_log_handler import ConcurrentRotatingFileHandler
+
+from . import _append, _lock, _rotate
+from ._compress import compress_steps
+from ._paths import make_directory, open_regular
+from .errors import LockTimeoutError, LogPathError, WriteError
+from .record import logged_at
+from .stats import FaultLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from io import FileIO
+
+    from ._options import Options
+
+__all__ = ["SharedFileHandler"]
+
+# Faults at set-up that no waiting cures; a full disk or a full descriptor table may.
+_NEVER = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+_HEAD_BYTES = 1024  # of a line, in which it says its time
+
+
+class SharedFileHandler(ConcurrentRotatingFileHandler):
+    """
+    One log file and its lock file, for :class:`~ai_response_logging.BatchFileHandler`.
+
+    Threads: One at a time, which the writer's turn sees to.
+    """
+
+    stream: FileIO | None  # type: ignore[assignment]  # raw: a buffered stream keeps bytes after a failed write
+    stream_lock: FileIO | None  # type: ignore[assignment]  # the same
+
+    def __init__(self, path: str, options: Options) -> None:
+        super().__init__(path, "a", maxBytes=options.max_bytes, backupCount=options.backup_count, encoding="utf-8")
+        self.maxLockAttempts = 1  # our waiting is in _lock_stream_lock, with a deadline
+        self.options = options
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set up what belongs to one process alone."""
+        self.faults = FaultLog()
+        self.rotations = 0
+        self._lock_budget_s = self.options.lock_timeout
+        self._lock_error: Exception | None = None
+        self._period: tuple[tuple[int, int], float, float] | None = None
+        self._has_surplus = self._is_untidy = True  # what another process, or other options, left
+        self._chores: Iterator[None] = iter(())
+
+    def _open_early(self) -> None:
+        """Open all descriptors now, so that a full descriptor table later does not matter; other faults can wait."""
+        try:
+            make_directory(os.path.dirname(self.baseFilename), self.options.directory_mode)
+            self._open_stream()
+            self._open_lockfile()
+        except LogPathError:
+            self._drop_descriptors()
+            raise
+        except OSError as error:
+            if error.errno in _NEVER:
+                self._drop_descriptors()
+                raise
+            self.faults.remember(str(error))
+
+    def _drop_descriptors(self) -> None:
+        for stream in (self.stream, self.stream_lock):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self.stream = self.stream_lock = None
+
+    def _note(self, error: Exception) -> None:
+        """Remember a fault."""
+        self.faults.remember(str(error))
+
+    # -- the file, under the lock
+
+    def _open_stream(self) -> int:
+        if self.stream is None or self.stream.closed:
+            self.stream = self._open_file(self.baseFilename, os.O_RDWR | os.O_APPEND)
+        return self.stream.fileno()
+
+    def _open_file(self, path: str, flags: int) -> FileIO:
+        try:
+            return open_regular(path, flags, self.options.file_mode)
+        except FileNotFoundError:  # somebody removed the directory
+            make_directory(os.path.dirname(path), self.options.directory_mode)
+            return open_regular(path, flags, self.options.file_mode)
+
+    def _ready_stream(self, deadline_s: float, line: bytes) -> int:
+        """Open the log if it is not, with a whole last line and fit for *line*; return its size."""
+        descriptor = self._open_locked(deadline_s)
+        if _append.repair_tail(descriptor, self.baseFilename, self.options.file_mode):
+            self.faults.note("torn", f"{self.baseFilename}: a torn last line was set aside")
+        size = os.fstat(descriptor).st_size
+        if self._is_over(descriptor, size, line):
+            try:
+                self.doRollover()
+            except OSError as error:  # a file that grows past its limit is better than a record that waits for it
+                self._note(error)
+            size = os.fstat(self._open_locked(deadline_s)).st_size
+        return size
+
+    def _open_locked(self, deadline_s: float) -> int:
+        """
+        Open and lock the file that stands at our path now.
+
+        The log is locked beside the lock file: whoever deletes that one while we append lets another process in, and
+        it would take our half-written block for a torn tail.
+        """
+        while True:
+            descriptor = self._open_stream()
+            if self.stream is None:  # for the type checker: it is open
+                raise WriteError(self.baseFilename)
+            _lock.acquire(self.stream, max(0.0, deadline_s - time.monotonic()), self.baseFilename)
+            if not _lock.is_replaced(self.stream, self.baseFilename):
+                return descriptor
+            self.stream.close()  # somebody renamed or removed the log: the next lines go where it is to be
+            if time.monotonic() > deadline_s:
+                raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the log is replaced again and again")
+
+    # -- a new file, under the lock
+
+    def _is_over(self, descriptor: int, size: int, line: bytes) -> bool:
+        """Say whether *line* belongs into a new file: this one is full, or its time is over."""
+        if not size:
+            return False
+        if self.maxBytes and size + len(line) > self.maxBytes:
+            return True
+        if not self.options.when:
+            return False
+        began_s, over_s = self._period_of(descriptor)
+        now_s = time.time()
+        logged_s = logged_at(line[:_HEAD_BYTES])
+        # A late line of the period before stays with this one. A file that begins further in the future than it is
+        # long was begun under a wrong clock: waiting for its end could take years.
+        return (now_s if logged_s is None else logged_s) >= over_s or began_s - now_s > over_s - began_s
+
+    def _period_of(self, descriptor: int) -> tuple[float, float]:
+        info = os.fstat(descriptor)
+        file = (info.st_dev, info.st_ino)
+        if self._period is None or self._period[0] != file:
+            first = os.pread(descriptor, _HEAD_BYTES, 0)
+            # Where the first line says no time, the file's last change must do.
+            self._period = (file, *_rotate.period(logged_at(first) or info.st_mtime, self.options))
+        return self._period[1:]
+
+    def _fitting(self, descriptor: int, start: int, lines: list[bytes]) -> list[bytes]:
+        """Return those of *lines*, the first at least, that belong into the file when *start* bytes are in it."""
+        if not self.options.when:
+            return lines
+        began_s = logged_at(lines[0][:_HEAD_BYTES]) or time.time()
+        over_s = self._period_of(descriptor)[1] if start else _rotate.period(began_s, self.options)[1]
+        for count, line in enumerate(lines):
+            if count and (logged_at(line[:_HEAD_BYTES]) or 0.0) >= over_s:
+                return lines[:count]
+        return lines
+
+    def shouldRollover(self, record: logging.LogRecord | None = None) -> bool:  # noqa: ARG002, N802  the parent's signature
+        """Say whether the file is full, or its time over, for a line that is logged now."""
+        descriptor = self._open_stream()
+        return self._is_over(descriptor, os.fstat(descriptor).st_size, b"\n")
+
+    def doRollover(self) -> None:  # noqa: N802  the parent's name
+        """Start a new file; the old one keeps every line under a new name. Under the lock."""
+        _rotate.rotate(self.baseFilename)
+        if self.stream is not None:
+            self.stream.close()
+        self.stream = None
+        self.rotations += 1
+        self._has_surplus = self._is_untidy = True
+
+    # -- old files, outside the lock
+
+    def _remove_surplus(self) -> None:
+        self._has_surplus = False
+        try:
+            _rotate.remove_surplus(self.baseFilename, self.options)
+        except OSError as error:
+            self._note(error)
+
+    def tidy_up(self, is_needed: Callable[[], bool]) -> bool:
+        """
+        Compress and delete old files as the options say, until *is_needed* elsewhere; say whether all is done.
+
+        One step, of milliseconds, is always made: under a load that never ends old files must not pile up.
+        """
+        if self._is_untidy:
+            self._is_untidy, self._chores = False, self._do_chores()
+        try:
+            for _ in self._chores:
+                if is_needed():
+                    return False
+        except (WriteError, OSError) as error:  # no room for a compressed file, say: the plain one is as good
+            self._note(error)
+        return not self._is_untidy
+
+    def _do_chores(self) -> Iterator[None]:
+        if self.options.compress:
+            for file in _rotate.uncompressed_files(self.baseFilename):
+                yield from compress_steps(file, self.options.file_mode)
+        self._remove_surplus()
+
+    # -- the lock: concurrent-log-handler's hooks
+
+    def _open_lockfile(self) -> None:
+        if self.stream_lock is None or self.stream_lock.closed:
+            self.stream_lock = self._open_file(self.lockFilename, os.O_RDWR)
+
+    def _lock_stream_lock(self, stream_lock: FileIO) -> None:  # type: ignore[override]  # we open it
+        try:
+            _lock.acquire(stream_lock, self._lock_budget_s, self.baseFilename)
+        except Exception as error:
+            self._lock_error = error  # the parent swallows it and raises one of its own
+            raise
+
+    def _acquire_lock(self, deadline_s: float) -> None:
+        # We have the turn, so nobody else can be inside the parent's locking: what is marked there as held was left
+        # by an exception from outside. Waiting for it would be waiting for ever.
+        self._thread_lock, self.is_locked = threading.RLock(), False
+        while True:
+            self._lock_budget_s, self._lock_error = max(0.0, deadline_s - time.monotonic()), None
+            try:
+                self._do_lock()
+            except RuntimeError:
+                if self._lock_error is None:
+                    raise
+                raise self._lock_error from None
+            if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
+                return
+            # Somebody removed the lock file: others will lock a new one, so this one protects nothing.
+            self._do_unlock()
+            if self.stream_lock is not None:
+                self.stream_lock.close()
+            if time.monotonic() > deadline_s:
+                raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the lock file is replaced again and again")
