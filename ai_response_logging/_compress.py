@@ -21,10 +21,10 @@ from . import _append, _lock
 from ._paths import open_regular, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from io import FileIO
 
-__all__ = ["compress_steps"]
+__all__ = ["arrived_in_compressed", "compress_steps"]
 
 _PIECE_BYTES: Final = 256 << 10
 _LEVEL: Final = 6
@@ -87,3 +87,18 @@ def _holds_the_same(plain: FileIO, compressed: str) -> Generator[None, None, boo
             return not other.read(1)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return False
+
+
+def arrived_in_compressed(file: str, start: int, lines: Sequence[bytes]) -> int:
+    """Return how many of *lines* stand whole and in order in the compressed *file* from its byte *start* on."""
+    found = 0
+    try:
+        with gzip.open(file) as plain:
+            plain.seek(start)
+            for line in lines:
+                if plain.read(len(line)) != line:
+                    break
+                found += 1
+    except (EOFError, OSError, zlib.error):  # it is damaged, or gone
+        pass
+    return found

@@ -30,7 +30,7 @@ R = TypeVar("R")
 if sys.platform != "win32":  # there the import works, and the handler says that it cannot record
     from fcntl import LOCK_UN, flock
 
-__all__ = ["LOCK_UN", "Turn", "acquire", "flock", "is_replaced", "takes_turn", "try_acquire"]
+__all__ = ["LOCK_UN", "Turn", "acquire", "flock", "identity", "is_replaced", "takes_turn", "try_acquire"]
 
 
 _HOLDERS: set[CodeType] = set()
@@ -134,21 +134,30 @@ def try_acquire(lock_file: FileIO) -> bool:
     return True
 
 
+def identity(file: int | str) -> tuple[int, int]:
+    """Return device and inode of a descriptor or path, which a rename does not change."""
+    info = os.fstat(file) if isinstance(file, int) else os.stat(file)
+    return info.st_dev, info.st_ino
+
+
 def is_replaced(lock_file: FileIO, path: str) -> bool:
     """Say whether the file at *path* is no longer *lock_file*: then others lock another, and ours protects nothing."""
     try:
-        there = os.stat(path)
+        return identity(path) != identity(lock_file.fileno())
     except (FileNotFoundError, NotADirectoryError):
         return True
-    ours = os.fstat(lock_file.fileno())
-    return (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
 
 
 # -- who holds it
 
 _LOCKS: Final = "/proc/locks"
 _ELSEWHERE: Final = "a process that this machine does not name (of another container or machine, or it let go just now)"
-_STATES: Final = {"T": "stopped (SIGSTOP)", "t": "stopped by a debugger", "D": "waiting for a disk"}
+_STATES: Final = {
+    "T": "stopped (SIGSTOP)",
+    "t": "stopped by a debugger",
+    "D": "waiting for a disk",
+    "Z": "which has ended and left it to a child",
+}
 _NAMED = 3  # of several holders; a lock that many share is told by the first
 
 
@@ -165,7 +174,7 @@ class _Holder(NamedTuple):
     def __str__(self) -> str:
         if self.pid <= 0:
             return _ELSEWHERE
-        name = self.name or "it has ended and a child of it holds on, or it is hidden from us"
+        name = self.name or "it has ended and left the lock to a child, or it is hidden from us"
         whose = ", this process" if self.pid == os.getpid() else ""
         state = f", {_STATES[self.state]}" if self.state in _STATES else ""
         return f"pid {self.pid} ({name}){whose}{state}"
@@ -176,7 +185,9 @@ class _Holder(NamedTuple):
             return "look for it in the other containers and on the other machines that share the directory"
         if self.state == "T":
             return f"kill -CONT {self.pid} lets it go on"
-        return "" if self.pid == os.getpid() else "if it never lets go, end it"
+        if self.pid == os.getpid():
+            return ""
+        return "if it never lets go, end " + ("it" if self.name and self.state != "Z" else "the child")
 
 
 def holder_of(lock_file: FileIO) -> str:

@@ -19,6 +19,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ._fork import forget_in_child
+from ._journal_format import journal_directory
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
 from .listener import BatchQueueListener
@@ -51,6 +52,7 @@ class Pipeline:
         self.users: weakref.WeakSet[logging.Handler] = weakref.WeakSet()
         self.configure(options)
         self._spent: tuple[int, float, float] = (-1, 0.0, 0.0)
+        self._told = (0, 0)
 
     def configure(self, options: Options) -> None:
         """Take *options* from now on."""
@@ -91,7 +93,8 @@ class Pipeline:
     def accept(self, record: PreparedRecord) -> None:
         """Take one record: on the queue if somebody listens and there is room, else to the file here and now."""
         if not self.queue.listening and not self.listen():
-            self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=not _exit.begun)
+            self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=True)
+            self._see_to_the_last(record)
             return
         record.line = self.queue.put(record.body, replaced=record.replaced)
         if record.line is None:
@@ -106,7 +109,17 @@ class Pipeline:
         if self.flush(self.options.caller_timeout):
             record.status = "written"
             self.queue.count_as("written")
-        elif _exit.begun and self.queue.withdraw(record.line):
+        else:
+            self._see_to_the_last(record)
+
+    def _see_to_the_last(self, record: PreparedRecord) -> None:
+        """Put *record* where it outlives the process, if that one ends and it still waits."""
+        if not _exit.begun or record.status != "queued":
+            return
+        if not self.writer.stash():
+            record.status = "spilled"
+            self.queue.count_as("spilled")
+        elif self.queue.withdraw(record.line):
             self.writer.refuse(
                 record, f"the process ends and the log refuses: {self.writer.faults.last_error}", is_counted=True
             )
@@ -126,10 +139,18 @@ class Pipeline:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Bring what waits into the file, in at most *timeout* seconds, or what is left of ``close_timeout``."""
+        budget_s = self._close_budget_s() if timeout is None else timeout
+        deadline_s = time.monotonic() + budget_s
+        done = self._flush_own(budget_s)
+        if done and self.writer.has_journals():
+            self.writer.replay(lambda: time.monotonic() >= deadline_s, max(0.0, deadline_s - time.monotonic()))
+        return done
+
+    def _flush_own(self, budget_s: float) -> bool:
         if not self.writer.has_waiting():
             return True
         started_s, position, spent_s = time.monotonic(), self.queue.position, self._spent_s()
-        done = self.writer.drain(budget_s=self._close_budget_s() if timeout is None else timeout)
+        done = self.writer.drain(budget_s=budget_s)
         ended_s = time.monotonic()
         self._spent = (position, ended_s, spent_s + ended_s - started_s)
         return done
@@ -146,6 +167,8 @@ class Pipeline:
         self.listener.stop(max(0.0, deadline_s - time.monotonic()))
         if not self.listener.is_alive:
             self.writer.tidy_up(lambda: time.monotonic() >= deadline_s)
+        if waiting := self.queue.qsize():
+            self._tell_what_is_left(waiting, self.writer.stash())
         self.writer.close_files(max(0.0, deadline_s - time.monotonic()))
         _exit.forget(self)
 
@@ -155,15 +178,20 @@ class Pipeline:
 
     def end(self, deadline_s: float) -> None:
         """Close for all users, because the process ends."""
-        for user in [*self.users, self.writer]:
+        for user in [*self.users] or [self.writer]:
             self.close(user, budget_s=min(self._close_budget_s(), max(0.0, deadline_s - time.monotonic())))
-        if left := self.queue.qsize():
-            self._report(
-                WriteError(
-                    f"{self.writer.baseFilename}: {left} records could not be written before the process ended and "
-                    f"are lost with it ({self.writer.faults.last_error})"
-                )
-            )
+
+    def _tell_what_is_left(self, waiting: int, lost: int) -> None:
+        """Say, once, what becomes of the records that could not be written in time."""
+        if self._told == (waiting, lost):
+            return
+        self._told = (waiting, lost)
+        path, fault = self.writer.baseFilename, self.writer.faults.last_error
+        kept = (
+            f"{waiting - lost} are kept in {journal_directory(path)} and come home when a program opens this log again"
+        )
+        told = [kept] * (waiting > lost) + [f"{lost} are lost when this process ends"] * (lost > 0)
+        self._report(WriteError(f"{path}: {waiting} records could not be written in time ({fault}); {'; '.join(told)}"))
 
     def _close_budget_s(self) -> float:
         return max(0.0, self.options.close_timeout - self._spent_s())
@@ -205,7 +233,9 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
         else:
             pipeline.configure(options)
         pipeline.join(user)
-        return pipeline
+    if pipeline.writer.has_journals():  # somebody may be gone: our thread sees to it, also if nothing is ever logged
+        pipeline.listen()
+    return pipeline
 
 
 def _new(path: str, options: Options) -> Pipeline:

@@ -16,13 +16,20 @@ import logging
 import queue
 import threading
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import orjson
 
+from ._journal_format import seq_of
 from .record import Encoded, new_writer_id, seal, tail_of
 
-__all__ = ["MAX_BLOCK_BYTES", "Intent", "LineQueue", "PreparedRecord"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._journal import Journal
+    from ._journal_format import Intent
+
+__all__ = ["MAX_BLOCK_BYTES", "LineQueue", "PreparedRecord"]
 
 MAX_BLOCK_BYTES = 1 << 20
 
@@ -60,15 +67,6 @@ class PreparedRecord(logging.LogRecord):
         return prepared
 
 
-class Intent(NamedTuple):
-    """A block that is about to be appended: from byte *start* on, the first *lines* lines of the queue."""
-
-    device: int
-    inode: int
-    start: int
-    lines: int
-
-
 class LineQueue:
     """
     Finished lines, first in, first out, with the counters that belong to them.
@@ -89,13 +87,17 @@ class LineQueue:
 
     def renew(self) -> None:
         """Begin as a new writer that has counted nothing: at the start, and in a forked child."""
+        if (parents := getattr(self, "journal", None)) is not None:
+            parents.close()  # our copy: its lock is the parent's
         self.lock = threading.RLock()
         self.writer_id = new_writer_id()
         self._tail = tail_of(self.writer_id)
         self.listening = False
         self.intent: Intent | None = None
+        self.journal: Journal | None = None
+        """Where lines that wait are on disk as well; at ``memory`` only once :meth:`stash` has made it."""
         # How often a record had this status; those that are simply queued follow from what arrived and what waits.
-        self.counted = {"written": 0, "written_sync": 0, "failed": 0}
+        self.counted = {"written": 0, "written_sync": 0, "spilled": 0, "failed": 0}
         self.encode_errors = 0
         self._seq = 0
         self._lines: list[bytes] = []
@@ -189,10 +191,53 @@ class LineQueue:
     def consume(self, count: int) -> None:
         """Forget the first *count* lines: they have arrived. Ends the intent."""
         with self.lock:
-            self._bytes -= sum(map(len, self._lines[:count]))
+            arrived = self._lines[:count]
+            self._bytes -= sum(map(len, arrived))
             # One statement without a call in it: an exception thrown into this thread finds the lines either
             # still there or counted, never neither.
             self._lines, self._consumed, self.intent = self._lines[count:], self._consumed + count, None
+        if self.journal is not None and arrived:
+            self._forget_in_journal(self.journal, seq_of(arrived[-1]) + 1)
+
+    def note(self, intent: Intent) -> None:
+        """
+        Note what is about to be appended, in the journal too if there is one.
+
+        Raises:
+            OSError: The journal does not take it, so nothing may be appended: a kill in between could double it.
+        """
+        if self.journal is not None:
+            self.journal.mark(intent.first_seq, intent)
+        self.intent = intent
+
+    # -- the journal
+
+    def stash(self, make: Callable[[str], Journal]) -> int:
+        """
+        Store what waits in the journal, made by *make* for our writer id if need be; return how many are not in it.
+
+        Raises:
+            OSError: The journal cannot be made.
+
+        Threads: one at a time.
+        """
+        journal = self.journal or make(self.writer_id)
+        with self.lock:
+            self.journal, lines, intent = journal, self._lines[:], self.intent
+        if intent is not None:
+            journal.mark(intent.first_seq, intent)
+        new = [line for line in lines if seq_of(line) >= journal.next_seq]
+        return len(new) - journal.store(new)
+
+    def _forget_in_journal(self, journal: Journal, consumed: int) -> None:
+        # What cannot be noted is not lost: the intent that is noted there leads to the bytes in the file.
+        with suppress(OSError):
+            journal.mark(consumed, None)
+            with self.lock:
+                if self._lines or self.journal is not journal:
+                    return
+                self.journal = None
+            journal.remove()
 
     # -- the listener's side
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from . import _append, _lock, _rotate
-from ._compress import compress_steps
+from ._compress import arrived_in_compressed, compress_steps
 from ._paths import make_directory, open_regular
 from .errors import LockTimeoutError, LogPathError, WriteError
 from .record import logged_at
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import FileIO
 
+    from ._journal_format import Intent
     from ._options import Options
 
 __all__ = ["SharedFileHandler"]
@@ -134,6 +135,22 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             self.stream.close()  # somebody renamed or removed the log: the next lines go where it is to be
             if time.monotonic() > deadline_s:
                 raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the log is replaced again and again")
+
+    def _arrived(self, intent: Intent, lines: list[bytes]) -> int:
+        """Return how many of *lines*, which were about to be appended, stand where *intent* says."""
+        file = (intent.device, intent.inode)
+        if self.stream is not None and not self.stream.closed and _lock.identity(self.stream.fileno()) == file:
+            return _append.arrived_lines(self.stream.fileno(), intent.start, lines)
+        packed = []
+        for path in (self.baseFilename, *reversed(_rotate.rotated_files(self.baseFilename))):
+            with contextlib.suppress(FileNotFoundError):
+                if path.endswith(".gz"):
+                    packed.append(path)
+                elif _lock.identity(path) == file:
+                    with open_regular(path, os.O_RDONLY, 0, create=False) as other:
+                        return _append.arrived_lines(other.fileno(), intent.start, lines)
+        # Compressed since: the number of the plain file says nothing any more, but the place in it does.
+        return max((arrived_in_compressed(path, intent.start, lines) for path in packed), default=0)
 
     # -- a new file, under the lock
 

@@ -7,6 +7,7 @@ the interpreter lock from the application once for each record.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import logging.handlers
@@ -38,12 +39,26 @@ class _Server(threading.Thread):
 
     def __init__(self, serve: Callable[[], None]) -> None:
         super().__init__(target=serve, name="ai-response-listener", daemon=True)
-        self.stopping = threading.Event()
-        self.is_announced = self.owes_sentinel = False
+        self.is_stopping = self.is_announced = self.owes_sentinel = False
+        # Not an Event: an exception thrown into its set() leaves its lock held, a signal handler in there waits for
+        # itself. A bare lock used as a flag: locked = sleep on.
+        self._halt = _thread.allocate_lock()
+        self._halt.acquire()
 
     def is_serving(self) -> bool:
         """Say whether it runs, or is about to, and will go on to."""
-        return not self.stopping.is_set() and (self.ident is None or self.is_alive())
+        return not self.is_stopping and (self.ident is None or self.is_alive())
+
+    def halt(self) -> None:
+        """Tell it to end, when it has handed over what waits."""
+        self.is_stopping = True
+        with contextlib.suppress(RuntimeError):  # it has been told already
+            self._halt.release()
+
+    def pause(self, timeout: float) -> None:
+        """Sleep *timeout* seconds, or until it is to end. Called by the thread itself."""
+        if not self.is_stopping:
+            self._halt.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
 
 class BatchQueueListener(logging.handlers.QueueListener):
@@ -131,7 +146,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
         thread = self._thread
         if thread is None:
             return
-        thread.stopping.set()
+        thread.halt()
         if isinstance(self.queue, LineQueue):
             self.queue.wake()
         else:
@@ -156,7 +171,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
             else:
                 self._serve_records(me)
         finally:  # also when foreign code ends the thread (sys.exit in a handler): the next record starts another
-            me.stopping.set()
+            me.halt()
             self._end_listening(me)
 
     def _end_listening(self, me: _Server) -> None:
@@ -177,8 +192,8 @@ class BatchQueueListener(logging.handlers.QueueListener):
                     self._tidy_up(queue, me, due_s)
                 queue.wait(max(0.0, due_s - time.monotonic()))
             if not self.is_wanted():
-                me.stopping.set()
-            stopping, refused = me.stopping.is_set(), True  # also if a handler raises: then, too, wait a while
+                me.halt()
+            stopping, refused = me.is_stopping, True  # also if a handler raises: then, too, wait a while
             with self._faults_reported():
                 refused = not self._hand_over_lines(queue, me)
             if self._thread is not me:
@@ -193,7 +208,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
         """See to old files while no record needs the thread."""
 
         def is_needed() -> bool:
-            return queue.qsize() >= queue.batch_size or me.stopping.is_set() or time.monotonic() >= due_s
+            return queue.qsize() >= queue.batch_size or me.is_stopping or time.monotonic() >= due_s
 
         for handler in self.handlers:
             if isinstance(handler, BatchFileHandler) and handler.queue is queue:
@@ -204,7 +219,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
         """Hand over all that waits; False if the file refuses it."""
         for handler in self.handlers:
             if isinstance(handler, BatchFileHandler) and handler.queue is queue:
-                return queue.empty() or handler.drain(pause=me.stopping.wait)
+                return queue.empty() or handler.drain(pause=me.pause)
         for _ in range(queue.qsize()):
             with contextlib.suppress(queues.Empty):
                 self.handle(queue.get_nowait())
@@ -269,7 +284,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
                 tell(self.handlers[0], error)
                 continue
             if record is self._sentinel:
-                if self._stale_sentinels and not me.stopping.is_set():  # it was for a thread that did not end in time
+                if self._stale_sentinels and not me.is_stopping:  # it was for a thread that did not end in time
                     self._stale_sentinels -= 1
                     self._mark_done(1)
                     continue

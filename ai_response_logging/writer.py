@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import _append, _lock
 from ._fork import forget_in_child
+from ._journal import Journal, Orphan, has_journals, orphans
+from ._journal_format import Intent, journal_directory, seq_of
 from ._options import Options
-from ._queue import MAX_BLOCK_BYTES, Intent, LineQueue, PreparedRecord
+from ._queue import MAX_BLOCK_BYTES, LineQueue, PreparedRecord
 from ._retry import pauses
 from ._shared_file import SharedFileHandler
 from .errors import AppendError, LockTimeoutError, RefusedError, WriteError
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchFileHandler"]
 
 _FAULTS = (WriteError, OSError)
+_LOOK_EVERY_S = 30.0  # for journals whose writers are gone
 _LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
 
 
@@ -85,7 +88,8 @@ class BatchFileHandler(SharedFileHandler):
     def _begin(self) -> None:
         super()._begin()
         self.turn = _lock.Turn()
-        self.retried = 0
+        self.retried = self.replayed = 0
+        self._look_s = 0.0
 
     # -- logging's side
 
@@ -159,14 +163,14 @@ class BatchFileHandler(SharedFileHandler):
         with queue.lock:
             arrived, pending, counted = queue.consumed, queue.qsize(), dict(queue.counted)
             encode_errors = queue.encode_errors
-        by_caller = counted["written"] + counted["written_sync"]
+        not_queued = counted["written"] + counted["written_sync"] + counted["spilled"]
         # What is counted is only what cannot be derived, so that no interruption can make the sum wrong.
         return Snapshot(
             accepted=arrived + pending + counted["failed"], written=arrived - counted["written_sync"],
             written_sync=counted["written_sync"], failed=counted["failed"], pending=pending, queue_size=pending,
-            queued=arrived + pending - by_caller, spilled=0, replayed=0, retried=self.retried,
-            encode_errors=encode_errors, rotations=self.rotations, durability="memory", worker_alive=queue.listening,
-            last_error=faults.last_error, last_error_time=faults.last_error_time,
+            queued=arrived + pending - not_queued, spilled=counted["spilled"], replayed=self.replayed,
+            retried=self.retried, encode_errors=encode_errors, rotations=self.rotations, durability="memory",
+            worker_alive=queue.listening, last_error=faults.last_error, last_error_time=faults.last_error_time,
         )  # fmt: skip
 
     # -- attempts
@@ -199,9 +203,11 @@ class BatchFileHandler(SharedFileHandler):
             pause(_left(deadline_s, wait_s if deadline_s is None else max(wait_s, _LEAST_PAUSE_S)))
 
     @_lock.takes_turn
-    def attempt(self, timeout: float, *, until: int | None = None) -> None:
+    def attempt(self, timeout: float, *, until: int | None = None, source: LineQueue | Orphan | None = None) -> None:
         """
         Write what waits (up to position *until* in the queue), once, waiting at most *timeout* seconds for the lock.
+
+        *source* is somebody else's journal instead of our queue.
 
         Raises:
             WriteError: The file did not take all of it; the rest waits on.
@@ -213,7 +219,7 @@ class BatchFileHandler(SharedFileHandler):
         try:
             if not self.turn.acquire(timeout):
                 raise LockTimeoutError(self.baseFilename, timeout, "another thread of this process")
-            self._append_waiting(self.queue.position if until is None else until, deadline_s)
+            self._append_waiting(self.queue.position if until is None else until, deadline_s, source)
         finally:
             try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
                 self.turn.free()
@@ -262,15 +268,15 @@ class BatchFileHandler(SharedFileHandler):
         record.status = outcome
         self.queue.count_as(outcome)
 
-    def _append_waiting(self, until: int, deadline_s: float) -> None:
+    def _append_waiting(self, until: int, deadline_s: float, source: LineQueue | Orphan | None = None) -> None:
         # One lock for each block, so that a long backlog does not keep other processes from theirs.
-        queue = self.queue
-        while queue.intent is not None or (queue.consumed < until and not queue.empty()):
+        source = source or self.queue
+        while source.intent is not None or (source.consumed < until and not source.empty()):
             try:
                 self._acquire_lock(deadline_s)
-                self._settle_intent()
-                if lines := queue.first(1):
-                    self._append_head(self._ready_stream(deadline_s, lines[0]))
+                self._settle_intent(source)
+                if lines := source.first(1):
+                    self._append_head(source, self._ready_stream(deadline_s, lines[0]))
             finally:
                 # Each in a single call into C, which nothing can interrupt half-way; the parent's books follow.
                 try:
@@ -283,33 +289,71 @@ class BatchFileHandler(SharedFileHandler):
             if self._has_surplus:
                 self._remove_surplus()
 
-    def _append_head(self, start: int) -> None:
+    def _append_head(self, source: LineQueue | Orphan, start: int) -> None:
         descriptor = self._open_stream()
         room = max(self.maxBytes - start, 1) if self.maxBytes else MAX_BLOCK_BYTES
-        lines = self._fitting(descriptor, start, self.queue.head(min(room, MAX_BLOCK_BYTES)))
+        lines = self._fitting(descriptor, start, source.head(min(room, MAX_BLOCK_BYTES)))
         info = os.fstat(descriptor)
-        self.queue.intent = Intent(info.st_dev, info.st_ino, start, len(lines))
+        source.note(Intent(info.st_dev, info.st_ino, start, len(lines), seq_of(lines[0])))
         try:
             _append.append_block(descriptor, b"".join(lines), path=self.baseFilename)
         except AppendError as error:
             whole, whole_bytes = _whole(lines, error.written_bytes)
             _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes)
-            self.queue.consume(whole)
+            source.consume(whole)
             raise
-        self.queue.consume(len(lines))
+        source.consume(len(lines))
 
-    def _settle_intent(self) -> None:
+    def _settle_intent(self, source: LineQueue | Orphan) -> None:
         """Find out how much of an interrupted append has arrived: the intent says where, the bytes decide."""
-        intent = self.queue.intent
-        if intent is None:
-            return
-        arrived = 0
-        if self.stream is not None and not self.stream.closed:
-            info = os.fstat(self.stream.fileno())
-            if (info.st_dev, info.st_ino) == (intent.device, intent.inode):
-                lines = self.queue.first(intent.lines)
-                arrived = _append.arrived_lines(self.stream.fileno(), intent.start, lines)
-        self.queue.consume(arrived)
+        intent = source.intent
+        if intent is not None:
+            source.consume(self._arrived(intent, source.first(intent.lines)))
+
+    # -- what other writers, or this one at its end, could not bring home
+
+    def stash(self) -> int:
+        """
+        Put what waits into a journal, because the process ends and the log refuses; return how many are not in it.
+
+        Whoever opens the log next brings it home. Never raises.
+        """
+        directory = journal_directory(self.baseFilename)
+        try:
+            return self.queue.stash(lambda writer_id: Journal(directory, writer_id, self.options))
+        except _FAULTS as error:
+            self.faults.remember(str(error))
+            return self.queue.qsize()
+
+    def has_journals(self) -> bool:
+        """Say whether there is a journal beside the log, of a living writer or of one that is gone."""
+        return has_journals(journal_directory(self.baseFilename))
+
+    def tidy_up(self, is_needed: Callable[[], bool]) -> bool:
+        """See to old files, and now and then to the journals of writers that are gone; see the parent's."""
+        if time.monotonic() >= self._look_s:
+            self._look_s = time.monotonic() + _LOOK_EVERY_S
+            self.replay(is_needed, self.options.lock_timeout)
+        return super().tidy_up(is_needed)
+
+    def replay(self, is_over: Callable[[], bool], lock_timeout: float) -> None:
+        """
+        Bring home the lines of writers that are gone, until *is_over*; what the log refuses stays in their journals.
+
+        Exactly once, also when this process is killed in between, or another one comes for the same journal.
+        """
+        for orphan in orphans(journal_directory(self.baseFilename), self.options.file_mode):
+            try:
+                while orphan.intent is not None or not orphan.empty():
+                    self.attempt(lock_timeout, until=orphan.consumed + 1, source=orphan)
+                    if is_over():
+                        return
+                orphan.remove()
+            except _FAULTS as error:
+                self._note(error)
+                return
+            finally:
+                self.replayed += orphan.consumed
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's lines, descriptors and locks."""

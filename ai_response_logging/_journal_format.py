@@ -1,0 +1,150 @@
+"""
+The bytes of a journal, as writers store them and readers find them; pure.
+
+A journal is one writer's lines on their way to the log, in ``<filename>.journal/``::
+
+    <writer_id>.lock                 empty; locked for as long as the writer lives, so that an orphan can be told
+    <writer_id>.mark                 two slots of a line each: what is consumed, and what was about to be appended
+    <writer_id>.<first seq>.jsonl    segments: whole lines as they go to the log, seq after seq
+
+A line counts while it is whole, of this writer, and numbered one behind the line before it: what an earlier use left
+in the same space has smaller numbers, so a checksum alone would not do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
+
+from .record import CHECKSUM_MARK, tail_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "MARK_BYTES",
+    "Intent",
+    "Mark",
+    "directory_names",
+    "find_mark",
+    "journal_directory",
+    "lock_name",
+    "mark_name",
+    "segment_name",
+    "segments_among",
+    "seq_of",
+    "whole_lines",
+    "writers_among",
+]
+
+MARK_BYTES: Final = 512
+"""The size of one slot of a mark file."""
+
+_SEGMENT: Final = re.compile(r"(?P<writer>.+)\.(?P<seq>\d{12,})\.jsonl\Z")
+_END: Final = len(b'00000000"}\n')
+
+
+class Intent(NamedTuple):
+    """A block that is about to be appended: *lines* lines from number *first_seq* on, from byte *start* of a file."""
+
+    device: int
+    inode: int
+    start: int
+    lines: int
+    first_seq: int
+
+
+class Mark(NamedTuple):
+    """How far a journal has been brought home."""
+
+    number: int
+    """Of this mark; the slot with the higher one counts."""
+    consumed: int
+    """Lines with a smaller seq have arrived in the log."""
+    intent: Intent | None
+    """What may have arrived beyond that: the bytes in the file decide."""
+
+    def slot(self) -> tuple[int, bytes]:
+        """Return where in the mark file it belongs, and its bytes."""
+        body = orjson.dumps([self.number, self.consumed, self.intent and list(self.intent)])
+        text = b"%b %08x" % (body, zlib.crc32(body))
+        return self.number % 2 * MARK_BYTES, text.ljust(MARK_BYTES - 1) + b"\n"
+
+
+def find_mark(data: bytes) -> Mark:
+    """Return the newest whole mark in *data*, a mark file; where there is none, nothing has been brought home."""
+    found = [Mark(-1, 0, None)]
+    for start in (0, MARK_BYTES):
+        body, _, check = data[start : start + MARK_BYTES].rstrip().rpartition(b" ")
+        if body and check == b"%08x" % zlib.crc32(body):
+            number, consumed, intent = orjson.loads(body)
+            found.append(Mark(number, consumed, intent and Intent(*intent)))
+    return max(found)
+
+
+# -- names
+
+
+def journal_directory(path: str) -> str:
+    """Return where the journals of the log at *path* are."""
+    return f"{path}.journal"
+
+
+def lock_name(writer_id: str) -> str:
+    """Return the name of a writer's liveness lock."""
+    return f"{writer_id}.lock"
+
+
+def mark_name(writer_id: str) -> str:
+    """Return the name of a writer's mark file."""
+    return f"{writer_id}.mark"
+
+
+def segment_name(writer_id: str, first_seq: int) -> str:
+    """Return the name of the segment that begins with line *first_seq*."""
+    return f"{writer_id}.{first_seq:012d}.jsonl"
+
+
+def writers_among(names: list[str]) -> list[str]:
+    """Return the writers that have a journal among the *names* of a directory."""
+    return sorted(name.removesuffix(".lock") for name in names if name.endswith(".lock"))
+
+
+def segments_among(names: list[str], writer_id: str) -> list[tuple[int, str]]:
+    """Return the first seq and the name of each of the writer's segments among *names*, in order."""
+    found = ((match, name) for name in names if (match := _SEGMENT.fullmatch(name)))
+    return sorted((int(match["seq"]), name) for match, name in found if match["writer"] == writer_id)
+
+
+# -- lines
+
+
+def seq_of(line: bytes) -> int:
+    """Return the number of a finished *line*."""
+    body = line[: line.rindex(CHECKSUM_MARK)]
+    return int(body[body.rindex(b":") + 1 :])
+
+
+def whole_lines(data: bytes, writer_id: str, first_seq: int) -> Iterator[bytes]:
+    """Yield the lines of a segment's *data* that count, from *first_seq* on."""
+    tail, start = tail_of(writer_id), 0
+    while (end := data.find(b"\n", start) + 1) > 0:
+        line = data[start:end]
+        ending = b"%b%d%b" % (tail, first_seq, CHECKSUM_MARK)
+        body = line[: -_END - len(CHECKSUM_MARK)]
+        if not line[:-_END].endswith(ending) or line[-_END:] != b'%08x"}\n' % zlib.crc32(body):
+            return
+        yield line
+        start, first_seq = end, first_seq + 1
+
+
+def directory_names(directory: str) -> list[str]:
+    """Return the names in *directory*; none if it is not there."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
