@@ -103,6 +103,7 @@ class LineQueue:
         self._lines: list[bytes] = []
         self._bytes = 0
         self._consumed = 0
+        self._sentinels = 0
         # A bare lock used as a flag: locked = nothing to do. Releasing it is one call in C, which a signal
         # handler can interrupt neither before nor after its effect; a Condition would be neither.
         self._wake = _thread.allocate_lock()
@@ -139,13 +140,17 @@ class LineQueue:
                     pass
         return line
 
-    def put_nowait(self, record: logging.LogRecord) -> None:
+    def put_nowait(self, record: logging.LogRecord | None) -> None:
         """
-        Take a prepared record, as :class:`logging.handlers.QueueHandler` calls it.
+        Take a prepared record, as :class:`logging.handlers.QueueHandler` calls it, or a stock listener's None.
 
         Raises:
             queue.Full: There is no room.
         """
+        if record is None:
+            self._sentinels += 1
+            self.wake()
+            return
         if not isinstance(record, PreparedRecord):
             msg = "this queue holds finished lines: put records through ResponseQueueHandler"
             raise TypeError(msg)
@@ -250,20 +255,25 @@ class LineQueue:
         """Wait for :meth:`wake`, at most *timeout* seconds; say whether it came."""
         return self._wake.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
-    def get(self, block: bool = True, timeout: float | None = None) -> logging.LogRecord:  # noqa: FBT001, FBT002  queue.Queue's signature
+    def get(self, block: bool = True, timeout: float | None = None) -> logging.LogRecord | None:  # noqa: FBT001, FBT002  queue.Queue's signature
         """
         Take the oldest line as a LogRecord whose attributes are the line's fields, for a stock QueueListener.
+
+        None once nothing waits before the sentinel that ends that listener.
 
         Raises:
             queue.Empty: Nothing waits, and *block* is false or *timeout* seconds are over.
         """
         while not (lines := self.head(max_bytes=1)):
+            if self._sentinels:
+                self._sentinels -= 1
+                return None
             if not block or (not self.wait(60.0 if timeout is None else timeout) and timeout is not None):
                 raise queue.Empty
         self.consume(1)
         return _record_of(lines[0])
 
-    def get_nowait(self) -> logging.LogRecord:
+    def get_nowait(self) -> logging.LogRecord | None:
         """Take the oldest line as a LogRecord, or raise ``queue.Empty``."""
         return self.get(block=False)
 

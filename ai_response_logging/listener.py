@@ -222,7 +222,8 @@ class BatchQueueListener(logging.handlers.QueueListener):
                 return queue.empty() or handler.drain(pause=me.pause)
         for _ in range(queue.qsize()):
             with contextlib.suppress(queues.Empty):
-                self.handle(queue.get_nowait())
+                if (record := queue.get_nowait()) is not None:
+                    self.handle(record)
         return True
 
     def _retire(self, queue: LineQueue, me: _Server, *, refused: bool) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
 import queue
 import threading
 from collections import deque
@@ -266,3 +267,18 @@ def test_a_prepared_record_shares_the_attributes_and_hides_its_own() -> None:
     assert vars(record) is vars(original)
     assert (record.body, record.id, record.replaced, record.status, record.error) == (b"{", "r-1", True, "queued", None)
     assert {"body", "id", "replaced", "status", "error"}.isdisjoint(vars(original))
+
+
+def test_stock_listener_takes_the_lines_and_ends_at_its_sentinel():
+    """A QueueListener of the standard library gets every record that waits, and its stop() ends it."""
+    waiting, seen = LineQueue(), []
+    collector = logging.Handler()
+    collector.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    listener = logging.handlers.QueueListener(waiting, collector)
+    listener.start()
+    for number in range(5):
+        waiting.put(AIResponseFormatter().encode(logging.makeLogRecord({"msg": f"m{number}"})).body)
+    listener.stop()
+
+    assert seen == [f"m{number}" for number in range(5)]
+    assert waiting.empty()
