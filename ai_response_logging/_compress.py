@@ -14,10 +14,11 @@ import gzip
 import os
 import stat
 import zlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from . import _append, _lock
+from ._fork import forget_in_child
 from ._paths import open_regular, sync_directory
 
 if TYPE_CHECKING:
@@ -31,6 +32,38 @@ _LEVEL: Final = 6
 _GZIP_FRAME: Final = 16 + zlib.MAX_WBITS  # deflate with gzip's own head and tail
 
 
+class _InWork:
+    """
+    The files that are being compressed.
+
+    A child forked in the middle of a step cannot end its copy of the generator, which another thread was in. It would
+    keep the lock of the part file, and the room of the plain one on the disk, for as long as it lives.
+    """
+
+    def __init__(self) -> None:
+        self.files: set[FileIO] = set()
+
+    @contextmanager
+    def holding(self, file: FileIO) -> Iterator[FileIO]:
+        """Know *file* for the length of the block, and close it then."""
+        self.files.add(file)
+        try:
+            with file:
+                yield file
+        finally:
+            self.files.discard(file)
+
+    def after_fork_in_child(self) -> None:
+        """Close them all; what the parent has locked stays locked."""
+        while self.files:
+            with suppress(OSError):
+                self.files.pop().close()
+
+
+_in_work: Final = _InWork()
+forget_in_child(_in_work)
+
+
 def compress_steps(file: str, file_mode: int) -> Iterator[None]:
     """
     Compress the rotated *file*, a few milliseconds of work a step; a generator that is closed early undoes its.
@@ -42,13 +75,15 @@ def compress_steps(file: str, file_mode: int) -> Iterator[None]:
     Threads: Any, in any number of processes: the second to come finds the part file locked and leaves.
     """
     target, part_name, mine = f"{file}.gz", f"{file}.gz.part", os.getpid()
-    with open_regular(part_name, os.O_RDWR, file_mode) as part:
+    with _in_work.holding(open_regular(part_name, os.O_RDWR, file_mode)) as part:
         if not _lock.try_acquire(part) or _lock.is_replaced(part, part_name):
             return
         try:
-            with open_regular(file, os.O_RDONLY, file_mode, create=False) as plain:
+            with _in_work.holding(open_regular(file, os.O_RDONLY, file_mode, create=False)) as plain:
                 if not os.path.lexists(target):
                     yield from _write(plain, part, part_name)
+                    if _lock.is_replaced(plain, file):  # deleted meanwhile: it must not come back compressed
+                        return
                     os.rename(part_name, target)
                     sync_directory(target)
                 elif not (yield from _holds_the_same(plain, target)):
@@ -65,8 +100,11 @@ def compress_steps(file: str, file_mode: int) -> Iterator[None]:
 
 def _write(plain: FileIO, part: FileIO, part_name: str) -> Iterator[None]:
     """Write *plain* compressed to *part*, and sync it."""
+    info = os.fstat(plain.fileno())
+    with suppress(OSError):  # only root may give it to whoever the log belongs to
+        os.fchown(part.fileno(), info.st_uid, info.st_gid)
     with suppress(OSError):  # a file system without modes
-        os.fchmod(part.fileno(), stat.S_IMODE(os.fstat(plain.fileno()).st_mode))
+        os.fchmod(part.fileno(), stat.S_IMODE(info.st_mode))
     os.ftruncate(part.fileno(), 0)
     squeezer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_FRAME)
     while piece := plain.read(_PIECE_BYTES):
@@ -79,7 +117,8 @@ def _write(plain: FileIO, part: FileIO, part_name: str) -> Iterator[None]:
 def _holds_the_same(plain: FileIO, compressed: str) -> Generator[None, None, bool]:
     """Say whether *compressed* holds exactly the bytes of *plain*."""
     try:
-        with gzip.open(compressed) as other:
+        # Not gzip.open: on a FIFO that somebody put there it would wait for ever.
+        with open_regular(compressed, os.O_RDONLY, 0, create=False) as file, gzip.GzipFile(fileobj=file) as other:
             while piece := plain.read(_PIECE_BYTES):
                 if other.read(len(piece)) != piece:
                     return False

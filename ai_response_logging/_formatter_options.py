@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 
-from ._plain import MAX_DEPTH, _Plainer, plain_fields
+from ._json_default import ask_by, plain_fields_asking
+from ._plain import plain_fields
 from .errors import ConfigError, ConfigWarning
 
 __all__ = ["NOT_EXTRA", "FieldsFormatter", "copy_of", "created_us"]
@@ -37,7 +37,6 @@ _TRACES: Final = frozenset({"exc_info", "stack_info"})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_9999_S: Final = 253_370_764_800
 
-_Ask = Callable[[Any], object]
 _Named = list[dict[str, str]]
 
 
@@ -68,14 +67,15 @@ class FieldsFormatter(BaseJsonFormatter):
     ) -> None:
         _check_format(fmt, datefmt, style)
         unfollowed = {name: options.pop(name) for name in _UNFOLLOWED if name in options}
-        self._ask = _ask_by(options.pop("json_default", None), options.pop("json_encoder", None))
+        self._ask = ask_by(options.pop("json_default", None), options.pop("json_encoder", None))
         for name in ("rename_fields", "static_fields", "defaults"):
             options[name] = _mapping(name, options.get(name))
-        reserved = _reserved(options.get("reserved_attrs"))
+        options["reserved_attrs"] = _reserved(options.get("reserved_attrs"))
         try:
-            super().__init__(fmt, datefmt, style or "%", validate is not False, **{**options, "reserved_attrs": reserved})
+            super().__init__(fmt, datefmt, style or "%", validate is not False, **options)
         except ValueError as error:  # not TypeError: dictConfig wants to see that one
-            raise ConfigError(f"fmt (format in a dictConfig) {fmt!r} with style {style!r} is no format: {error}") from error
+            raise ConfigError(f"fmt (format in a dictConfig) {fmt!r} of style {style!r} is none: {error}") from error
+        self._wanted = [*self._required_fields, *sorted(NOT_EXTRA - self.reserved_attrs)]
         self._left_out = self.reserved_attrs - NOT_EXTRA
         overrides = (
             type(self).add_fields is not FieldsFormatter.add_fields
@@ -83,8 +83,8 @@ class FieldsFormatter(BaseJsonFormatter):
         )
         # The message is wanted where nothing was said, and stands in the line anyway.
         self._is_plain = not (
-            overrides or {*self._required_fields} - {"message"} or self.rename_fields or self.static_fields
-            or self.defaults or self.timestamp or self.reserved_attrs != NOT_EXTRA
+            overrides or {*self._wanted} - {"message"} or self.rename_fields or self.static_fields
+            or self.defaults or self.timestamp or self._left_out
         )  # fmt: skip
         _warn_of(unfollowed, type(self))
 
@@ -92,14 +92,14 @@ class FieldsFormatter(BaseJsonFormatter):
         """
         Put a record's fields into *log_data*; each of these gives way to those behind it.
 
-        ``defaults``, what the format names, ``static_fields``, *message_dict*, the record's extra fields.
-        A None, which means unknown, takes nobody's place.
+        ``defaults``; what the format names or ``reserved_attrs`` leaves of `logging`'s own; ``static_fields``;
+        *message_dict*; the record's extra fields. A None, which means unknown, takes nobody's place.
         """
         known = record.__dict__
-        named = {name: known.get(name) for name in self._required_fields if name not in _TRACES}
-        named |= dict.fromkeys(_TRACES.intersection(self._required_fields))  # as text they are in message_dict
-        extra = {key: value for key, value in known.items() if key not in self._skip_fields and key not in _TRACES}
-        for source in (self.defaults, named, self.static_fields, message_dict, extra):
+        # Tracebacks are left to message_dict, where they are text.
+        wanted = {name: None if name in _TRACES else known.get(name) for name in self._wanted}
+        extra = {key: value for key, value in known.items() if key not in self._left_out and key not in NOT_EXTRA}
+        for source in (self.defaults, wanted, self.static_fields, message_dict, extra):
             self._put(log_data, source)
         if self.timestamp:
             name = self.timestamp if isinstance(self.timestamp, str) else "timestamp"
@@ -113,13 +113,17 @@ class FieldsFormatter(BaseJsonFormatter):
         for key, value in source.items():
             name = self.rename_fields.get(key, key)
             # Two values under one name would be one value: the second keeps the name that it came with.
-            if name in taken or (name in source and name not in self.rename_fields):
-                if name in taken and log_data[name] is value:
-                    continue
+            if name in taken and log_data[name] is value:
+                continue
+            if name != key and (name in taken or (name in source and name not in self.rename_fields)):
                 name = key
-            taken.add(name)
-            if value is not None or name not in log_data:
+            while name in taken:
+                name = f"{name}#2"
+            if value is not None:
+                taken.add(name)
                 log_data[name] = value
+            else:
+                log_data.setdefault(name, None)
 
     def _fields_by_options(
         self, record: logging.LogRecord, message_dict: Mapping[Any, Any], named: _Named
@@ -145,7 +149,8 @@ class FieldsFormatter(BaseJsonFormatter):
             # The fields as they were before are not taken instead: an override may be there to take something out.
             raise TypeError(f"{type(self).__name__}.process_log_record must return a dict, got {processed!r:.80}")
         fields = {key: value for key, value in processed.items() if value is not None}
-        fields.setdefault("record_id", record.__dict__.get("record_id") or given.get("record_id"))
+        # A record is found by its id: no option and no override parts the two.
+        fields.setdefault("record_id", record.__dict__.get("record_id") or message_dict.get("record_id"))
         for name, ours in (("message", record.message), ("timestamp", _instant(record))):
             if type(fields.get(name)) is type(ours) and fields[name] == ours:
                 del fields[name]  # it is in the line anyway
@@ -163,7 +168,7 @@ class FieldsFormatter(BaseJsonFormatter):
             fields["exc_info"] = self.formatException(info)
         elif record.exc_text:
             fields["exc_info"] = _split(record.exc_text) if self.exc_info_as_array else record.exc_text
-        elif not isinstance(info, tuple):  # a record from elsewhere
+        elif not (isinstance(info, tuple) and all(one is None for one in info)):  # a record from elsewhere
             fields["exc_info"] = info or None
         if record.stack_info:
             text = isinstance(record.stack_info, str)
@@ -172,45 +177,7 @@ class FieldsFormatter(BaseJsonFormatter):
 
     def _plain_fields(self, fields: Mapping[Any, object]) -> tuple[dict[str, object], _Named]:
         """Return *fields* as plain JSON values, and what had to be replaced; json_default is asked before."""
-        if self._ask is None:
-            return plain_fields(fields)
-        plainer = _Asking(self._ask)
-        # A field that json_default has answered None for is as unknown as any that is None.
-        plain = {name: value for name, value in plainer.mapping(fields, "", 0).items() if value is not None}
-        if plainer.unnamed:
-            plainer.named.append({"path": "", "type": f"and {plainer.unnamed} more"})
-        return plain, plainer.named
-
-
-class _Asking(_Plainer):
-    """Asks json_default for a value that has no form in JSON, before it is replaced and named."""
-
-    def __init__(self, ask: _Ask) -> None:
-        super().__init__()
-        self._ask: _Ask | None = ask
-        self._answers = 0
-
-    def container(self, value: object, path: str, depth: int) -> object:
-        if self._answers and (depth >= MAX_DEPTH or id(value) in self._open):
-            self._ask = None  # an answer without end: with two objects in each, asking on would take for ever
-        return super().container(value, path, depth)
-
-    def members(self, value: object, path: str, depth: int) -> object:
-        has_form = isinstance(value, (Mapping, list, tuple)) or (is_dataclass(value) and not isinstance(value, type))
-        if has_form or self._ask is None:
-            return super().members(value, path, depth)
-        self._answers += 1
-        try:
-            answer = self._ask(value)
-            if type(answer) is not type(value):
-                return self.value(answer, path, depth + 1)
-        except TypeError:  # how a default says that it does not know the class
-            pass
-        except Exception as error:  # noqa: BLE001  foreign code: whatever it raises, the record goes on
-            self.name(path, type(error).__name__)
-        finally:
-            self._answers -= 1
-        return super().members(value, path, depth)
+        return plain_fields(fields) if self._ask is None else plain_fields_asking(self._ask, fields)
 
 
 def copy_of(record: logging.LogRecord, message: str) -> logging.LogRecord:
@@ -224,7 +191,7 @@ def copy_of(record: logging.LogRecord, message: str) -> logging.LogRecord:
     known.__dict__.update(record.__dict__)
     known.message = message
     micros = created_us(record.created)
-    if type(record.created) is not float or abs(record.created * 1e6 - micros) > 1:
+    if not _is_time(record.created):
         known.created = micros / 1e6
     if type(known.__dict__.get("msecs")) not in (int, float) or not 0 <= known.msecs < 1000:  # noqa: PLR2004  ms in a s
         known.msecs = micros % 1_000_000 / 1000
@@ -233,12 +200,11 @@ def copy_of(record: logging.LogRecord, message: str) -> logging.LogRecord:
 
 def created_us(created: float) -> int:
     """Return a LogRecord's ``created``, seconds since 1970, in microseconds; now, if it is no time that can be."""
-    try:
-        if 0 <= created < _YEAR_9999_S:
-            return round(created * 1e6)
-    except (TypeError, ValueError):  # somebody made a record with a time that is none
-        pass
-    return time.time_ns() // 1000
+    return round(created * 1e6) if _is_time(created) else time.time_ns() // 1000
+
+
+def _is_time(created: object) -> bool:
+    return isinstance(created, (float, int)) and 0 <= created < _YEAR_9999_S
 
 
 def _instant(record: logging.LogRecord) -> datetime:
@@ -283,7 +249,6 @@ def _mapping(option: str, given: object) -> dict[Any, Any]:
     if option == "rename_fields":
         if not all(isinstance(name, str) for name in values.values()):
             raise ConfigError(f"rename_fields must map names to names, got {values!r}")
-        values.pop("record_id", None)  # a record is found by it
     elif "record_id" in values:
         raise ConfigError(f"{option} must not set record_id, got {values['record_id']!r}: no two records have the same")
     return values
@@ -294,23 +259,7 @@ def _reserved(given: object) -> list[Any]:
         return list(NOT_EXTRA)
     if isinstance(given, str) or not isinstance(given, (Sequence, set, frozenset)):
         raise ConfigError(f"reserved_attrs must be a list of names, got {given!r}")
-    return [name for name in given if name != "record_id"]
-
-
-def _ask_by(default: Any, encoder: Any) -> _Ask | None:
-    """Return what is asked for a value that JSON has no form for; of the two options json_default, as in json."""
-    if default is not None and not callable(default):
-        raise ConfigError(f"json_default must be a function, got {default!r}; in a dictConfig write ext://module.name")
-    if encoder is None:
-        return default  # type: ignore[no-any-return]  # checked above
-    try:
-        ask: Any = encoder().default
-    except Exception as error:
-        raise ConfigError(
-            f"json_encoder must be a json.JSONEncoder that can be made without arguments, got {encoder!r}: {error}; "
-            "in a dictConfig write ext://module.name"
-        ) from error
-    return default or ask  # type: ignore[no-any-return]  # a JSONEncoder's default is a function
+    return list(given)
 
 
 def _warn_of(unfollowed: Mapping[str, object], made: type) -> None:

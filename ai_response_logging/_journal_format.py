@@ -143,8 +143,8 @@ def whole_lines(data: bytes, writer_id: str, first_seq: int) -> Iterator[bytes]:
 
 
 def directory_names(directory: str) -> list[str]:
-    """Return the names in *directory*; none if it is not there."""
+    """Return the names in *directory*; none if it is not there, may not be read, or is a link to another."""
     try:
-        return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
+        return [] if os.path.islink(directory) else os.listdir(directory)
+    except OSError:
         return []

@@ -30,7 +30,7 @@ R = TypeVar("R")
 if sys.platform != "win32":  # there the import works, and the handler says that it cannot record
     from fcntl import LOCK_UN, flock
 
-__all__ = ["LOCK_UN", "Turn", "acquire", "flock", "identity", "is_replaced", "takes_turn", "try_acquire"]
+__all__ = ["LOCK_UN", "Turn", "acquire", "busy", "flock", "identity", "is_replaced", "takes_turn", "try_acquire"]
 
 
 _HOLDERS: set[CodeType] = set()
@@ -121,8 +121,23 @@ def acquire(lock_file: FileIO, timeout: float, log_path: str) -> None:
         # The clock is asked as well: on a busy machine each nap is longer than it was to be.
         if nap is None or time.monotonic() - started_s >= timeout:
             since_s = _refused_since_s.setdefault(lock_file, started_s)
-            raise LockTimeoutError(log_path, time.monotonic() - since_s, *_diagnosis(lock_file))
+            raise LockTimeoutError(log_path, time.monotonic() - since_s, *_diagnosis(_holders(lock_file)))
         time.sleep(nap)
+
+
+def busy(lock_files: Iterable[FileIO | None], waited_s: float, log_path: str) -> LockTimeoutError:
+    """
+    Return the error for a thread whose turn did not come within *waited_s* seconds.
+
+    Whoever holds one of *lock_files* holds up the thread that has the turn, and so is the one to name.
+    """
+    for lock_file in lock_files:
+        strangers = [] if lock_file is None else [one for one in _holders(lock_file) if one.pid != os.getpid()]
+        if lock_file is not None and strangers:
+            now_s = time.monotonic()
+            since_s = _refused_since_s.get(lock_file, now_s)
+            return LockTimeoutError(log_path, max(waited_s, now_s - since_s), *_diagnosis(strangers))
+    return LockTimeoutError(log_path, waited_s, "another thread of this process")
 
 
 def try_acquire(lock_file: FileIO) -> bool:
@@ -204,14 +219,13 @@ def _names(holders: list[_Holder]) -> str:
     return "; ".join(map(str, holders[:_NAMED])) + more
 
 
-def _diagnosis(lock_file: FileIO) -> tuple[str, str]:
-    """Return who holds *lock_file*, as far as the machine tells, and what a person can do."""
+def _diagnosis(holders: list[_Holder]) -> tuple[str, str]:
+    """Return who keeps us from a lock, as far as the machine tells, and what a person can do."""
     if not os.path.exists(_LOCKS):
         return "", ""
     # Inside a container the kernel leaves those out that are not of it.
-    holders = _holders(lock_file) or [_Holder(0)]
-    stopped = [holder for holder in holders if holder.state == "T"]
-    return _names(holders), (stopped or holders)[0].remedy()
+    holders = holders or [_Holder(0)]
+    return _names(holders), holders[0].remedy()
 
 
 def _holders(lock_file: FileIO) -> list[_Holder]:
@@ -221,7 +235,8 @@ def _holders(lock_file: FileIO) -> list[_Holder]:
             pids = _pids_on(info.st_dev, info.st_ino, locks)
     except (OSError, ValueError, IndexError):  # no such list here, or one that reads otherwise
         return []
-    return [_look_at(pid) for pid in pids]
+    # The list has no order: whoever is stopped comes first, since he is the one who will not let go by himself.
+    return sorted(map(_look_at, pids), key=lambda holder: holder.state != "T")
 
 
 def _pids_on(device: int, inode: int, rows: Iterable[bytes]) -> list[int]:

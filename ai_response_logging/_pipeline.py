@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._fork import forget_in_child
@@ -23,7 +24,7 @@ from ._journal_format import journal_directory
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
 from .listener import BatchQueueListener
-from .record import Encoded
+from .record import LOGGER_NAME, Encoded
 from .stats import Snapshot, tell
 from .writer import BatchFileHandler
 
@@ -96,8 +97,7 @@ class Pipeline:
             self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=True)
             self._see_to_the_last(record)
             return
-        record.line = self.queue.put(record.body, replaced=record.replaced)
-        if record.line is None:
+        if self.queue.put(record.body, replaced=record.replaced, record=record) is None:
             # The caller pays for one write of all that waits, itself included. Its line may overtake others, so
             # readers order by seq, never by position in the file.
             self.writer.write_now(record, self.options.caller_timeout, outcome="written_sync")
@@ -107,8 +107,7 @@ class Pipeline:
     def _write_unheard(self, record: PreparedRecord) -> None:
         """Write *record*, which waits already, because nobody else will."""
         if self.flush(self.options.caller_timeout):
-            record.status = "written"
-            self.queue.count_as("written")
+            self.queue.count_as(record, "written")
         else:
             self._see_to_the_last(record)
 
@@ -117,9 +116,8 @@ class Pipeline:
         if not _exit.begun or record.status != "queued":
             return
         if not self.writer.stash():
-            record.status = "spilled"
-            self.queue.count_as("spilled")
-        elif self.queue.withdraw(record.line):
+            self.queue.count_as(record, "spilled")
+        elif self.queue.withdraw(record):
             self.writer.refuse(
                 record, f"the process ends and the log refuses: {self.writer.faults.last_error}", is_counted=True
             )
@@ -233,6 +231,7 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
         else:
             pipeline.configure(options)
         pipeline.join(user)
+        _exit.register()
     if pipeline.writer.has_journals():  # somebody may be gone: our thread sees to it, also if nothing is ever logged
         pipeline.listen()
     return pipeline
@@ -243,6 +242,26 @@ def _new(path: str, options: Options) -> Pipeline:
         return Pipeline(path, options)
     except (LogPathError, OSError) as error:
         raise ConfigError(f"the log cannot be written: {error}", "filename") from error
+
+
+# -- what others do to our logger
+
+
+def warn_of_disabled_logger() -> None:
+    """Warn once in a process, at the line outside of us that led here, that somebody has disabled our logger."""
+    if _exit.has_warned:
+        return
+    _exit.has_warned = True
+    level, frame = 1, sys._getframe()  # noqa: SLF001  as `warnings` itself finds the line; no other way before 3.12
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        level, frame = level + 1, frame.f_back
+    with suppress(Warning):  # where warnings are errors: none of them into the application
+        warnings.warn(
+            f"the logger {LOGGER_NAME!r} is disabled, so `logging` itself drops what is logged through it; somebody's "
+            "configuration did that, and `disable_existing_loggers: false` in it keeps the logger at work",
+            ConfigWarning,
+            stacklevel=level,
+        )
 
 
 # -- the interpreter's end
@@ -259,6 +278,7 @@ class _Exit:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.begun = False
+        self.has_warned = False
         self._running: set[Pipeline] = set()
         self._is_watching = False
 
@@ -266,6 +286,11 @@ class _Exit:
         """See to *pipeline* at the end."""
         with self.lock:
             self._running.add(pipeline)
+            self.register()
+
+    def register(self) -> None:
+        """Have :meth:`end` called when the process ends."""
+        with self.lock:
             if self._is_watching:
                 return
             atexit.register(self.end)  # a second time does no harm, if an exception falls before we have noted it
@@ -286,6 +311,10 @@ class _Exit:
     def end(self) -> None:
         """Close all that run, all together within the longest of their close timeouts."""
         self.begun = True
+        logger = logging.getLogger(LOGGER_NAME)
+        # Somebody's dictConfig has closed the handler, so it is no user any more.
+        if logger.disabled and any(isinstance(getattr(one, "_pipeline", None), Pipeline) for one in logger.handlers):
+            warn_of_disabled_logger()
         running = list(self._running)
         deadline_s = time.monotonic() + max((one.options.close_timeout for one in running), default=0.0)
         # One log that stands still must not cost the others their turn.

@@ -111,12 +111,17 @@ class LineQueue:
 
     # -- the caller's side
 
-    def put(self, body: bytes, *, force: bool = False, replaced: bool = False) -> bytes | None:
+    def put(
+        self, body: bytes, *, force: bool = False, replaced: bool = False, record: PreparedRecord | None = None
+    ) -> bytes | None:
         """
         Number and take one record; return its line, or None when there is no room.
 
-        *force* takes it also without room: for callers that are about to drain the queue themselves.
+        *force* takes it also without room: for callers that are about to drain the queue themselves. *record* gets
+        its line in the same instant, so that whoever is interrupted can tell what was taken.
         """
+        if record is None:
+            record = PreparedRecord.of({}, Encoded(body, "", replaced))
         with self.lock:
             if not force and not self.has_room(len(body)):
                 return None
@@ -126,12 +131,11 @@ class LineQueue:
                 waiting, size = len(self._lines), len(line)
                 if seq == self._seq:  # no signal handler has logged meanwhile and taken the number
                     break
-            # No call from here to the end of the three: an exception or a signal handler finds the record taken and
-            # numbered, or neither.
-            self._bytes = self._bytes + size if waiting else size
-            self._seq = seq + 1
-            self._lines += [line]
-            self.encode_errors += replaced
+            # One statement without a call in it, and what can fail for want of memory first: an exception or a signal
+            # handler finds the record taken, numbered and counted, or nothing of it.
+            self._lines[waiting:], self._seq, self._bytes, self.encode_errors, record.line = (
+                (line,), seq + 1, (self._bytes if waiting else 0) + size, self.encode_errors + replaced, line,
+            )  # fmt: skip
             if waiting + 1 == self.batch_size:
                 # Not self.wake(): with the stack nearly full a call could raise, of a record that is taken already.
                 try:  # noqa: SIM105  the same
@@ -154,27 +158,32 @@ class LineQueue:
         if not isinstance(record, PreparedRecord):
             msg = "this queue holds finished lines: put records through ResponseQueueHandler"
             raise TypeError(msg)
-        if self.put(record.body, replaced=record.replaced) is None:
+        if self.put(record.body, replaced=record.replaced, record=record) is None:
             raise queue.Full
 
-    def withdraw(self, line: bytes | None) -> bool:
-        """Take *line* back as ``failed``; False if it has left already. Only in the writer's turn."""
+    def withdraw(self, record: PreparedRecord) -> bool:
+        """Take *record*'s line back as ``failed``; False if it has left already. Only in the writer's turn."""
+        line, at = record.line or b"", -1
         with self.lock:
-            if line is None or line not in self._lines:
-                return False
-            self._lines.remove(line)
-            self._bytes -= len(line)
-            self.count_as("failed")
+            size = len(line)
+            while self._lines[at : at + 1] != [line]:  # not found yet, or no more there: a signal handler has flushed
+                at = next((at for at, other in enumerate(self._lines) if other == line), -1)
+                if at < 0:
+                    return False
+            # One statement without a call in it, as above: never gone and not counted, nor failed and still there.
+            self._lines[at : at + 1], self._bytes, self.counted["failed"], record.line, record.status = (
+                (), self._bytes - size, self.counted["failed"] + 1, None, "failed",
+            )  # fmt: skip
         return True
 
     def has_room(self, size: int) -> bool:
         """Say whether a record of *size* bytes may wait."""
         return len(self._lines) < self.max_size and self._bytes + size <= self.max_bytes
 
-    def count_as(self, status: str) -> None:
-        """Count one record as having had *status*."""
+    def count_as(self, record: PreparedRecord, status: str) -> None:
+        """Say of *record* that it has *status*, and count it."""
         with self.lock:
-            self.counted[status] += 1
+            self.counted[status], record.status = self.counted[status] + 1, status
 
     # -- the writer's side
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from contextlib import suppress
+from datetime import date, datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from ._paths import utc_suffix
@@ -25,6 +26,8 @@ ROTATED: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z(\.gz)?\Z")
 _SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": 86_400}
 _DAY_S: Final = 86_400
 _NEVER: Final = float("inf")
+_TICKS: Final = 100  # so many names are asked of the clock; then it stands still
+_AHEAD_S: Final = 366 * _DAY_S
 
 
 def rotate(path: str) -> str:
@@ -37,8 +40,9 @@ def rotate(path: str) -> str:
     Durability: Atomic; the name survives loss of power only after a sync of the directory.
     Threads: Under the cross-process lock, so that no two processes choose one name.
     """
-    while True:
-        target = f"{path}.{utc_suffix()}"
+    for attempt in count():
+        # A clock that a test has frozen never ticks: waiting for it under the lock would be for ever.
+        target = f"{path}.{utc_suffix() if attempt < _TICKS else utc_suffix(time.time() + attempt / 1e6)}"
         if not os.path.lexists(target) and not os.path.lexists(f"{target}.gz"):
             break
     os.rename(path, target)
@@ -63,8 +67,12 @@ def next_rollover(start_s: float, when: str, interval: int, *, utc: bool) -> flo
         days = (int(when[1]) - day.tm_wday) % 7 + 1 + 7 * (interval - 1)
     if utc:
         return start_s // _DAY_S * _DAY_S + days * _DAY_S
-    # mktime puts right both the day of the month and a change of the clocks in between.
-    return time.mktime((day.tm_year, day.tm_mon, day.tm_mday + days, 0, 0, 0, 0, 0, -1))
+    end = date(day.tm_year, day.tm_mon, day.tm_mday) + timedelta(days)
+    # Not mktime, whose answer for a midnight that the clocks skip or strike twice depends on what it was asked before.
+    # fold=0 is the first instant of the new day in both cases (PEP 495). Where the clocks go back over midnight
+    # (St. John's, at 0:01), that may lie behind us already.
+    midnights = (datetime(end.year, end.month, end.day, fold=fold).timestamp() for fold in (0, 1))  # noqa: DTZ001  local
+    return next((at_s for at_s in midnights if at_s > start_s), _NEVER)
 
 
 def period(began_s: float, options: Options) -> tuple[float, float]:
@@ -92,10 +100,14 @@ def uncompressed_files(path: str) -> list[str]:
 
 
 def _names_behind(path: str) -> list[str]:
-    """Return what follows *path* and a dot in the names of its directory, sorted."""
+    """Return what follows *path* and a dot in the names of the regular files in its directory, sorted."""
     directory, name = os.path.split(path)
     with os.scandir(directory or ".") as entries:
-        return sorted(entry.name[len(name) + 1 :] for entry in entries if entry.name.startswith(f"{name}."))
+        return sorted(
+            entry.name[len(name) + 1 :]
+            for entry in entries
+            if entry.name.startswith(f"{name}.") and entry.is_file(follow_symlinks=False)
+        )
 
 
 def remove_surplus(path: str, options: Options) -> list[str]:
@@ -104,27 +116,51 @@ def remove_surplus(path: str, options: Options) -> list[str]:
 
     Kept are ``backup_count`` files, those that were rotated within ``retain_days``, and what fits into
     ``max_total_bytes`` together with the live file; each is off at 0.
+
+    Raises:
+        OSError: The directory could not be listed, or a file not deleted; all others are.
     """
     if not (options.backup_count or options.retain_days or options.max_total_bytes):
         return []
-    sizes = {file: _size_of(file) for file in rotated_files(path)}
-    doomed = list(sizes)[: -options.backup_count] if options.backup_count else []
+    # While one is compressed, and after a kill in the middle of that, it stands twice, and counts once.
+    forms: dict[str, list[str]] = {}
+    for file in rotated_files(path):
+        forms.setdefault(file.removesuffix(".gz"), []).append(file)
+    surplus = _surplus(path, {stem: sum(map(_size_of, files)) for stem, files in forms.items()}, options)
+    doomed = [file for stem in surplus for file in forms[stem]]
+    fault: OSError | None = None
+    for file in doomed:
+        try:
+            os.unlink(file)
+        except FileNotFoundError:  # another process, or a person, was quicker
+            pass
+        except OSError as error:  # one that nobody may delete must not keep all the others on the disk
+            fault = error
+    if fault is not None:
+        raise fault
+    return doomed
+
+
+def _surplus(path: str, sizes: dict[str, int], options: Options) -> list[str]:
+    """Return which of the rotated files with these *sizes* (bytes) are not to be kept, oldest first."""
+    now_s, begin = time.time(), len(path) + 1
+    # A clock that was years ahead once has left names that would stay the newest for years, and every file since then
+    # would be deleted at once.
+    ahead = utc_suffix(now_s + _AHEAD_S)
+    oldest_first = sorted(sizes, key=lambda stem: (stem[begin:] < ahead, stem))
+    doomed = set(oldest_first[: -options.backup_count] if options.backup_count else [])
     if options.retain_days:
-        oldest = utc_suffix(time.time() - options.retain_days * _DAY_S)
-        doomed += [file for file in sizes if file[len(path) + 1 :] < oldest]
+        oldest = utc_suffix(now_s - options.retain_days * _DAY_S)
+        doomed.update(stem for stem in sizes if stem[begin:] < oldest)
     if options.max_total_bytes:
         # The live file has just been begun, and will grow.
         total = max(_size_of(path), options.max_bytes) + sum(sizes.values())
-        for file, size in sizes.items():
+        for stem in oldest_first:
             if total <= options.max_total_bytes:
                 break
-            doomed.append(file)
-            total -= size
-    doomed = list(dict.fromkeys(doomed))
-    for file in doomed:
-        with suppress(FileNotFoundError):  # another process, or a person, was quicker
-            os.unlink(file)
-    return doomed
+            doomed.add(stem)
+            total -= sizes[stem]
+    return [stem for stem in oldest_first if stem in doomed]
 
 
 def _size_of(path: str) -> int:

@@ -256,9 +256,9 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             try:
                 self._do_lock()
             except RuntimeError:
-                if self._lock_error is None:
-                    raise
-                raise self._lock_error from None
+                lock_error: Exception | None = self._lock_error  # its type anew: _do_lock sets it
+                # Without an error of ours, the parent has swallowed one that was thrown in from outside.
+                raise lock_error or WriteError(f"{self.baseFilename}: the waiting for its lock was interrupted") from None
             if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
                 return
             # Somebody removed the lock file: others will lock a new one, so this one protects nothing.

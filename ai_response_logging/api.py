@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from . import config
 from ._fork import forget_in_child
+from ._pipeline import warn_of_disabled_logger
 from .handler import AIResponseHandler
 from .record import LOGGER_NAME, default_log_path
 
@@ -148,6 +149,8 @@ forget_in_child(_state)
 
 def _default_handler() -> AIResponseHandler:
     logger = logging.getLogger(LOGGER_NAME)
+    if logger.disabled:
+        warn_of_disabled_logger()
     for handler in logger.handlers:
         if isinstance(handler, AIResponseHandler):
             return handler

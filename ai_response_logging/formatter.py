@@ -19,8 +19,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
-from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 
+from ._formatter_options import NOT_EXTRA, FieldsFormatter, copy_of, created_us
 from ._plain import dataclass_fields, has_unfaithful_null, plain_fields
 from .record import (
     OWN_FIELDS,
@@ -42,8 +42,6 @@ __all__ = ["STATUS_ATTRIBUTE", "AIResponseFormatter", "Head", "Status", "current
 
 STATUS_ATTRIBUTE: Final = "ai_status"
 _IN_HEAD: Final = OWN_FIELDS | {"record_id", "event"}
-# What is not the application's data: LogRecord's own attributes, and what formatters leave on a record.
-_NOT_EXTRA: Final = frozenset({*vars(logging.makeLogRecord({})), *RESERVED_ATTRS, "taskName"})
 
 
 class Status(str):
@@ -96,20 +94,22 @@ def _text_of(value: object, path: str, named: list[dict[str, str]]) -> str:
     return text if isinstance(text, str) else orjson.dumps(text).decode()
 
 
-class AIResponseFormatter(BaseJsonFormatter):
+class AIResponseFormatter(FieldsFormatter):
     """
     Formats a LogRecord as one line of the log.
 
-    It is a python-json-logger formatter and takes that class's options (``rename_fields``, ``static_fields``,
-    ``defaults``, ``reserved_attrs``, ...) for the application's own fields; the fields that make a line
+    It is a python-json-logger formatter and takes that package's options (``rename_fields``, ``static_fields``,
+    ``defaults``, ``json_default``, ...) for the application's own fields; the fields that make a line
     provable (:data:`~.record.OWN_FIELDS`, ``record_id``) keep their names.
+
+    Raises:
+        ConfigError: An option cannot be used; the text names it.
 
     Threads: any.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._is_plain = not args and not options
         self._host = _quoted(host_name())
         self._own_pid = 0
 
@@ -126,35 +126,40 @@ class AIResponseFormatter(BaseJsonFormatter):
     def encode(self, record: logging.LogRecord) -> Encoded:
         """Return *record* encoded; never raises for a value in it."""
         named: list[dict[str, str]] = []
+        message = self._message_of(record, named)
         if self._is_plain and not isinstance(record.msg, dict):
             fields = {
-                key: value for key, value in record.__dict__.items() if key not in _NOT_EXTRA and value is not None
+                key: value for key, value in record.__dict__.items() if key not in NOT_EXTRA and value is not None
             }
+            if STATUS_ATTRIBUTE in fields:
+                _take_back(fields)
+            if record.exc_info or record.exc_text or record.stack_info:
+                for name, value in self._exception_fields(record, named).items():
+                    fields.setdefault(name, value)
         else:
-            fields = self._fields_by_options(record)
-        status = fields.get(STATUS_ATTRIBUTE)
-        if isinstance(status, Status):  # a handler before us left it, and it is no data
-            fields[STATUS_ATTRIBUTE] = status.given
-            if status.given is None:
-                del fields[STATUS_ATTRIBUTE]
-        message = self._message_of(record, named)
-        if record.exc_info or record.exc_text or record.stack_info:
-            self._add_exception(fields, record)
+            known = copy_of(record, message)
+            _take_back(known.__dict__)
+            message_dict = dict.copy(record.msg) if isinstance(record.msg, dict) else {}
+            fields = self._fields_by_options(known, message_dict, named)
         head = Head(
             record.created, record.levelname, record.name, message, record.process or os.getpid(), record.threadName
         )
-        return self.encode_fields(fields, head, named)
+        return self._encode(fields, head, named)
 
-    def encode_fields(self, fields: dict[str, Any], head: Head, named: list[dict[str, str]] | None = None) -> Encoded:
+    def encode_fields(self, fields: dict[str, Any], head: Head) -> Encoded:
         """
-        Return *fields* encoded behind *head*.
+        Return *fields* encoded behind *head*, as the options want them.
 
         Args:
             fields: The application's fields, without None; the dict is ours to change, its values are not.
             head: What stands before them.
-            named: Replacements made so far, for ``encode_errors``.
         """
-        named = named or []
+        named: list[dict[str, str]] = []
+        if not self._is_plain:
+            fields = self._fields_by_options(_record_of(head), fields, named)
+        return self._encode(fields, head, named)
+
+    def _encode(self, fields: dict[str, Any], head: Head, named: list[dict[str, str]]) -> Encoded:
         if not OWN_FIELDS.isdisjoint(fields):
             _set_aside(fields, OWN_FIELDS)
         if "provider" not in fields and isinstance(platform := fields.get("platform"), str):
@@ -163,23 +168,34 @@ class AIResponseFormatter(BaseJsonFormatter):
         body = self._head(head, record_id, fields.pop("event", None) or "response", named)
         members = None if named else _short_way(fields)
         if members is None:
-            members = _careful_way(fields, named)
+            members = self._careful_way(fields, named)
         return Encoded(b"%b,%b" % (body, members) if members else body, orjson.loads(record_id), bool(named))
 
+    def _careful_way(self, fields: Mapping[Any, Any], named: list[dict[str, str]]) -> bytes:
+        plain, replaced = self._plain_fields(fields)
+        named.extend(replaced)
+        # A key that was no text may read like one of ours now.
+        if not _IN_HEAD.isdisjoint(plain):
+            _set_aside(plain, _IN_HEAD)
+        if named:
+            plain["encode_errors"] = named
+        return orjson.dumps(plain)[1:-1]
+
     def _head(self, head: Head, record_id: bytes, event: object, named: list[dict[str, str]]) -> bytes:
-        created_us = _microseconds(head.created)
+        micros = created_us(head.created)
         return (
             b'{"schema_version":"%b","record_id":%b,"timestamp":"%b","unix_timestamp":%d.%06d,"event":%b,'
             b'"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b'
         ) % (
-            SCHEMA_VERSION.encode(), record_id, timestamp(created_us).encode(), *divmod(created_us, 1_000_000),
+            SCHEMA_VERSION.encode(), record_id, timestamp(micros).encode(), *divmod(micros, 1_000_000),
             _quote(event, "event", named), _name(head.level), _name(head.logger),
             _quote(head.message, "message", named), self._host, head.pid, _name(head.thread),
         )  # fmt: skip
 
     def _message_of(self, record: logging.LogRecord, named: list[dict[str, str]]) -> str:
-        if isinstance(record.msg, dict):  # python-json-logger's habit: the dict is the fields, the message is empty
-            return ""
+        if isinstance(record.msg, dict):  # python-json-logger's habit: the dict is the fields, its "message" ours
+            text = dict.get(record.msg, "message")
+            return text if type(text) is str else ""
         try:
             return record.getMessage()
         except Exception as error:  # noqa: BLE001  bad %-arguments or a __str__ that raises: keep what can be kept
@@ -187,55 +203,32 @@ class AIResponseFormatter(BaseJsonFormatter):
             named.append({"path": "message", "type": type(error).__name__})
             return f"{plain['message']} {plain['args']}"
 
-    def _fields_by_options(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Return the application's fields as python-json-logger's options want them."""
-        fields: dict[str, Any] = {}
-        message_dict = dict.copy(record.msg) if isinstance(record.msg, dict) else {}
-        # The parent trips over keys that are no text, and leaves out those with a leading underscore.
-        theirs = {key: value for key, value in record.__dict__.items() if type(key) is str}
-        ours = {
-            key: value for key, value in record.__dict__.items()
-            if key not in _NOT_EXTRA and (key not in theirs or key[:1] == "_")
-        }  # fmt: skip
-        known = logging.makeLogRecord(theirs)
-        known.message = self._message_of(record, [])
-        if "asctime" in self._required_fields:
-            known.asctime = self.formatTime(known, self.datefmt)
-        self.add_fields(fields, known, message_dict)
-        if "message" not in message_dict and fields.get("message") == known.message:
-            fields.pop("message", None)  # it stands in the head already
-        fields = self.process_log_record(fields | ours)
-        return {key: value for key, value in fields.items() if value is not None}
-
-    def _add_exception(self, fields: dict[str, Any], record: logging.LogRecord) -> None:
-        """Put a traceback in ``exc_info``, and what it says in ``error_class`` and ``error_message`` if nothing did."""
-        if record.exc_info and record.exc_info[0] is not None:
-            fields.setdefault("error_class", record.exc_info[0].__qualname__)
-            fields.setdefault("error_message", _text_of(record.exc_info[1], "error_message", []))
-            fields.setdefault("exc_info", self.formatException(record.exc_info))
-        elif record.exc_text:
-            fields.setdefault("exc_info", record.exc_text)
-        if record.stack_info:
-            fields.setdefault("stack_info", self.formatStack(record.stack_info))
-
 
 def current_head(message: str, level: str, logger: str) -> Head:
     """Return the head of a record that is made here and now, without a LogRecord."""
     return Head(time.time(), level, logger, message, os.getpid(), threading.current_thread().name)
 
 
+def _record_of(head: Head) -> logging.LogRecord:
+    """Return *head* as a LogRecord, for options and overrides that want one."""
+    level = logging.getLevelNamesMapping().get(head.level, logging.INFO)
+    record = logging.LogRecord(head.logger, level, "", 0, head.message, (), None)
+    record.created, record.process, record.threadName = head.created, head.pid, head.thread
+    return copy_of(record, head.message)
+
+
+def _take_back(fields: dict[str, Any]) -> None:
+    """Put back what the application had under the name of the status that a handler before us left; it is no data."""
+    status = fields.get(STATUS_ATTRIBUTE)
+    if isinstance(status, Status):
+        fields[STATUS_ATTRIBUTE] = status.given
+        if status.given is None:
+            del fields[STATUS_ATTRIBUTE]
+
+
 def _name(name: object) -> bytes:
     """Return a level's, logger's or thread's name as a JSON string; a record from elsewhere may have none."""
     return _quoted(name) if type(name) is str else _quote(name or "", "name", [])
-
-
-def _microseconds(created: float) -> int:
-    try:
-        micros = round(created * 1e6)
-        time.gmtime(micros // 1_000_000)
-    except (ValueError, OverflowError, OSError, TypeError):  # somebody made a record with a time that is none
-        return time.time_ns() // 1000
-    return max(micros, 0)
 
 
 def _set_aside(fields: dict[str, Any], names: frozenset[str]) -> None:
@@ -269,14 +262,3 @@ def _short_way(fields: Mapping[str, Any]) -> bytes | None:
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None
     return text[1:-1]
-
-
-def _careful_way(fields: Mapping[Any, Any], named: list[dict[str, str]]) -> bytes:
-    plain, replaced = plain_fields(fields)
-    named.extend(replaced)
-    # A key that was no text may read like one of ours now.
-    if not _IN_HEAD.isdisjoint(plain):
-        _set_aside(plain, _IN_HEAD)
-    if named:
-        plain["encode_errors"] = named
-    return orjson.dumps(plain)[1:-1]

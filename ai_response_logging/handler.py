@@ -180,8 +180,11 @@ class AIResponseHandler(logging.Handler):
             prepared = front.prepare(record) if record is not None else front.prepare_fields(fields or {})
             front.enqueue(prepared)
         except Exception as error:  # noqa: BLE001  RecursionError and MemoryError too: never into the application
-            # What the queue has taken is on its way, whatever went wrong behind it.
-            return prepared if prepared is not None and prepared.line is not None else self.refuse(error)
+            # What the queue has taken is on its way, and what has failed is counted, whatever went wrong behind it.
+            if prepared is None or (prepared.line is None and prepared.status != "failed"):
+                return self.refuse(error)
+            if prepared.status == "failed":
+                prepared.error = prepared.error or error
         return prepared
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  the parent's name

@@ -97,7 +97,7 @@ class BatchFileHandler(SharedFileHandler):
         """Write one record, with what waits before it; never raises."""
         try:
             prepared = record if isinstance(record, PreparedRecord) else self.prepare(record)
-            if self.queue.put(prepared.body, replaced=prepared.replaced) is None:
+            if self.queue.put(prepared.body, replaced=prepared.replaced, record=prepared) is None:
                 self.write_now(prepared, self.options.caller_timeout, outcome="written_sync")
             elif not self._batching:
                 self._drain_alone()
@@ -238,7 +238,7 @@ class BatchFileHandler(SharedFileHandler):
             may_wait: Leave it in the queue, if there is room, when the file refuses it.
         """
         if self.turn.is_mine():  # we interrupt our own append: rather one record over the limit than one lost
-            self.queue.put(record.body, force=True, replaced=record.replaced)
+            self.queue.put(record.body, force=True, replaced=record.replaced, record=record)
             return
         deadline_s = time.monotonic() + timeout
         try:
@@ -254,19 +254,17 @@ class BatchFileHandler(SharedFileHandler):
 
     def _write_in_turn(self, record: PreparedRecord, deadline_s: float, outcome: str, *, may_wait: bool) -> None:
         has_room = self.queue.has_room(len(record.body))
-        line = record.line = self.queue.put(record.body, force=True, replaced=record.replaced)
+        self.queue.put(record.body, force=True, replaced=record.replaced, record=record)
         try:
             self._append_waiting(self.queue.position, deadline_s)
         except _FAULTS as error:
             if may_wait and has_room:
                 self._note(error)
                 return
-            if self.queue.withdraw(line):
-                record.line = None
+            if self.queue.withdraw(record):
                 self.refuse(record, f"nothing more can wait and the log refuses: {error}", is_counted=True)
                 return
-        record.status = outcome
-        self.queue.count_as(outcome)
+        self.queue.count_as(record, outcome)
 
     def _append_waiting(self, until: int, deadline_s: float, source: LineQueue | Orphan | None = None) -> None:
         # One lock for each block, so that a long backlog does not keep other processes from theirs.
@@ -282,10 +280,15 @@ class BatchFileHandler(SharedFileHandler):
                 try:
                     if self.stream is not None and not self.stream.closed:
                         _lock.flock(self.stream, _lock.LOCK_UN)
+                    if self.stream_lock is not None and not self.stream_lock.closed:
+                        _lock.flock(self.stream_lock, _lock.LOCK_UN)
+                except OSError:  # the kernel cannot even unlock (ENOLCK): closing frees them as well
+                    self._drop_descriptors()
                 finally:
                     if self.stream_lock is not None and not self.stream_lock.closed:
                         _lock.flock(self.stream_lock, _lock.LOCK_UN)
-                    self._do_unlock()
+                    with contextlib.suppress(Exception):  # thrown in from outside: the locks are free
+                        self._do_unlock()
             if self._has_surplus:
                 self._remove_surplus()
 
@@ -299,8 +302,10 @@ class BatchFileHandler(SharedFileHandler):
             _append.append_block(descriptor, b"".join(lines), path=self.baseFilename)
         except AppendError as error:
             whole, whole_bytes = _whole(lines, error.written_bytes)
-            _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes)
-            source.consume(whole)
+            # The error may be one that was thrown in from outside (a TimeoutError is an OSError), behind a write that
+            # succeeded. Where the file is not as told, the intent stays, and the bytes decide at the next attempt.
+            if _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes):
+                source.consume(whole)
             raise
         source.consume(len(lines))
 
@@ -370,8 +375,8 @@ class BatchFileHandler(SharedFileHandler):
     def refuse(self, record: PreparedRecord, reason: str, *, is_counted: bool = False) -> None:
         """Say of *record* that it is nowhere: in its status, in the counters, and through logging's error handling."""
         if not is_counted:
-            self.queue.count_as("failed")
-        record.status, record.error = "failed", RefusedError(self.baseFilename, reason, record.id)
+            self.queue.count_as(record, "failed")
+        record.error = RefusedError(self.baseFilename, reason, record.id)
         self._note(record.error)
 
     def _note(self, error: Exception) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import itertools
 import json
 import logging
@@ -17,8 +18,11 @@ from typing import Any
 
 import pytest
 from helpers import has_fork, read_lines
+from pythonjsonlogger.core import BaseJsonFormatter
+from pythonjsonlogger.json import JsonFormatter
 
 from ai_response_logging import _plain
+from ai_response_logging.errors import ConfigError, ConfigWarning
 from ai_response_logging.formatter import AIResponseFormatter, Status, current_head
 from ai_response_logging.record import OWN_FIELDS
 
@@ -527,3 +531,217 @@ def test_bad_arguments_survive_the_options_too(written: Written) -> None:
     fields = written(made("%d", "x"), AIResponseFormatter(static_fields={"app": "shop"}))
 
     assert [path for path, _ in replaced(fields)] == ["message"]
+
+
+def test_the_options_act_on_what_the_functions_log_as_well() -> None:
+    """log_ai_response() makes no LogRecord; its fields are renamed, left out and added to like any other."""
+    formatter = AIResponseFormatter(
+        static_fields={"app": "shop"}, rename_fields={"model": "llm"}, reserved_attrs=[*vars(made()), "secret"]
+    )
+
+    line = formatter.encode_fields({"model": "m", "secret": 1, "name": "n"}, current_head("hello", "INFO", "l"))
+    fields = json.loads(line.body + b"}")
+
+    assert {key: fields[key] for key in ("app", "llm", "name", "message")} == {
+        "app": "shop", "llm": "m", "name": "n", "message": "hello",
+    }  # fmt: skip
+    assert fields.keys().isdisjoint({"model", "secret"})
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "kept"),
+    [
+        ({"price": "value", "cost": "value"}, {"price": 3, "cost": 4}, {"value": 3, "cost": 4}),
+        ({"price": "value", "cost": "value"}, {"price": None, "cost": 4}, {"value": 4}),
+        ({"model": "response"}, {"model": "m", "response": "r"}, {"model": "m", "response": "r"}),
+        ({"a": "b", "b": "a"}, {"a": 1, "b": 2}, {"b": 1, "a": 2}),
+        ({"a": "b", "c": "b", "d": "c"}, {"d": 1, "a": 2, "c": 3}, {"c": 1, "b": 2, "c#2": 3}),
+    ],
+    ids=str,
+)
+def test_a_name_that_is_taken_costs_no_value(
+    written: Written, names: dict[str, str], given: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    """Options change names, never the promise: of two values that would get one name, both stay."""
+    fields = written(made_with(given), AIResponseFormatter(rename_fields=names))
+
+    assert {key: value for key, value in fields.items() if key not in ALWAYS} == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "kept"),
+    [
+        ({"defaults": {"model": "none"}}, {"model": None}, {"model": "none"}),
+        ({"fmt": "%(model)s", "defaults": {"model": "none"}}, {}, {"model": "none"}),
+        ({"fmt": "%(model)s", "static_fields": {"model": "x"}}, {"model": "m"}, {"model": "m"}),
+        ({"fmt": "%(lineno)d", "static_fields": {"lineno": 7}}, {}, {"lineno": 7}),
+    ],
+    ids=str,
+)
+def test_what_the_call_says_comes_before_the_options_and_unknown_is_nothing(
+    written: Written, options: dict[str, Any], given: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    """A value that was logged gives way to none from a configuration, and a None takes nobody's place."""
+    fields = written(made_with(given), AIResponseFormatter(**options))
+
+    assert {key: value for key, value in fields.items() if key not in ALWAYS} == kept
+
+
+def test_a_dict_keeps_its_keys_where_no_attribute_is_reserved(written: Written) -> None:
+    """What logging knows of the call goes before what the caller says, under any name."""
+    fields = written(made({"name": "theirs", "lineno": "theirs"}), AIResponseFormatter(reserved_attrs=[]))
+
+    assert (fields["name"], fields["lineno"]) == ("theirs", "theirs")
+
+
+@pytest.mark.parametrize("options", [{}, {"timestamp": True}], ids=str)
+def test_a_message_in_a_dict_is_the_message(written: Written, options: dict[str, Any]) -> None:
+    """logger.info({"message": ...}) says it as python-json-logger's users say it; what is no text is kept aside."""
+    formatter = AIResponseFormatter(**options)
+
+    text, number = written(made({"message": "sold"}), formatter), written(made({"message": 5}), formatter)
+
+    assert (text["message"], "metadata" in text) == ("sold", False)
+    assert (number["message"], number["metadata"]) == ("", {"caller.message": 5})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"fmt": 5}, "fmt"), ({"fmt": ["a", 1]}, "fmt"), ({"fmt": "%(x"}, "fmt"), ({"style": "~"}, "style"),
+        ({"style": 1}, "style"), ({"datefmt": 7}, "datefmt"), ({"rename_fields": ["a"]}, "rename_fields"),
+        ({"rename_fields": {"a": 1}}, "rename_fields"), ({"static_fields": "a=b"}, "static_fields"),
+        ({"defaults": [("a", 1)]}, "defaults"), ({"reserved_attrs": "name"}, "reserved_attrs"),
+        ({"static_fields": {"record_id": "r"}}, "record_id"), ({"defaults": {"record_id": "r"}}, "record_id"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_option_that_cannot_be_used_is_refused_by_name(options: dict[str, Any], name: str) -> None:
+    """A mistake shows where the formatter is made, with the option's name, and not at each record."""
+    with pytest.raises(ConfigError, match=name):
+        AIResponseFormatter(**options)
+
+
+@pytest.mark.parametrize("name", ["format", "serialize_log_record", "jsonify_log_record"])
+def test_an_override_that_is_never_called_is_told(name: str) -> None:
+    """A line is made of a record's fields, not by these: who overrides one learns it from the caller's own line."""
+    formatter = type("Own", (AIResponseFormatter,), {name: lambda *_: "text", "__module__": "shop"})
+
+    with pytest.warns(ConfigWarning, match=rf"Own\.{name} is not called") as told:
+        formatter()
+
+    assert told[0].filename == __file__
+
+
+def test_an_override_works_on_a_copy_of_the_record_with_its_class(written: Written) -> None:
+    """Another handler sees the record as it was logged; a factory's class keeps its methods."""
+
+    class Request(logging.LogRecord):
+        def path(self) -> str:
+            return "/buy"
+
+    class Own(AIResponseFormatter):
+        def add_fields(self, log_data: dict[str, Any], record: Any, message_dict: dict[str, Any]) -> None:
+            log_data["path"] = record.path()
+            record.model = "changed"
+            super().add_fields(log_data, record, message_dict)
+
+    record = Request("n", 20, __file__, 1, "m", (), None)
+    record.__dict__.update(model="m", created=math.nan)
+    before = dict(record.__dict__)
+
+    fields = written(record, Own())
+
+    assert (fields["path"], fields["model"]) == ("/buy", "changed")
+    assert {**record.__dict__, "created": None} == {**before, "created": None}
+
+
+@pytest.mark.parametrize("given", [None, "theirs"])
+def test_the_status_of_a_handler_before_us_is_no_data_for_the_options_either(written: Written, given: Any) -> None:
+    """Under another name it would look like the application's own field."""
+    record = made()
+    record.ai_status = Status.of("queued", "w", given)
+
+    assert written(record, AIResponseFormatter(rename_fields={"ai_status": "status"})).get("status") == given
+
+
+class Empty(AIResponseFormatter):
+    """Takes everything out."""
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+
+@pytest.mark.parametrize(
+    "formatter",
+    [
+        AIResponseFormatter(rename_fields={"record_id": "rid"}), AIResponseFormatter(reserved_attrs=["record_id"]),
+        Empty(), Empty(timestamp="at"),
+    ],
+    ids=["renamed", "left out", "override", "override and option"],
+)  # fmt: skip
+def test_a_given_identity_stays_with_the_record(written: Written, formatter: AIResponseFormatter) -> None:
+    """A record that the caller gave an id is found under it, however it was logged."""
+    by_function = formatter.encode_fields({"record_id": "r-1"}, current_head("m", "INFO", "l"))
+    by_call, by_dict = written(made(record_id="r-1"), formatter), written(made({"record_id": "r-1"}), formatter)
+
+    assert (by_function.record_id, by_call["record_id"], by_dict["record_id"]) == ("r-1", "r-1", "r-1")
+
+
+def test_an_override_that_returns_no_fields_is_named() -> None:
+    """The record is refused, since the override may be there to take something out; the error names it."""
+
+    class Forgot(AIResponseFormatter):
+        def process_log_record(self, log_data: dict[str, Any]) -> Any:
+            log_data["key"] = "for nobody"
+
+    with pytest.raises(TypeError, match=r"Forgot\.process_log_record must return a dict, got None"):
+        Forgot().encode(made())
+
+
+def test_a_traceback_that_is_text_already_is_split_as_well(written: Written) -> None:
+    """exc_info_as_array holds for a record that came through a stock QueueHandler, too."""
+    record = made()
+    record.exc_text, record.stack_info = "Traceback\n  x", "Stack\n  y"
+
+    fields = written(record, AIResponseFormatter(exc_info_as_array=True, stack_info_as_array=True))
+
+    assert (fields["exc_info"], fields["stack_info"]) == (["Traceback", "  x"], ["Stack", "  y"])
+
+
+@pytest.mark.parametrize("options", [{}, {"fmt": "%(exc_info)s"}, {"timestamp": "at"}], ids=str)
+@pytest.mark.parametrize(
+    ("info", "kept"),
+    [
+        (ValueError("x"), "ValueError: x"), ("Traceback ...", "Traceback ..."),
+        (("ValueError", "x"), ["ValueError", "x"]), (True, True), ((), None), ((None, None, None), None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_record_from_elsewhere_has_for_an_exception_is_kept(
+    written: Written, options: dict[str, Any], info: Any, kept: Any
+) -> None:
+    """A LogRecord from a socket may carry text or less where a traceback is expected: it costs nothing."""
+    record = made()
+    record.exc_info = info
+
+    assert written(record, AIResponseFormatter(**options)).get("exc_info") == kept
+
+
+def test_a_cut_character_in_an_exception_is_named(written: Written) -> None:
+    """What is replaced in error_message is named like any value."""
+    fields = written(made(exc_info=failure(ValueError("cut \ud83d"))))
+
+    assert fields["error_message"] == "cut \ufffd"
+    assert ("error_message", "surrogate") in replaced(fields)
+
+
+def test_every_option_of_python_json_logger_is_known_to_us() -> None:
+    """A new minor's new option fails here, before it is taken and does nothing."""
+    theirs = {*inspect.signature(JsonFormatter).parameters, *inspect.signature(BaseJsonFormatter).parameters}
+
+    assert theirs - {"args", "kwargs"} == {
+        "fmt", "datefmt", "style", "validate", "prefix", "rename_fields", "rename_fields_keep_missing", "static_fields",
+        "reserved_attrs", "timestamp", "defaults", "exc_info_as_array", "stack_info_as_array",
+        "json_default", "json_encoder", "json_serializer", "json_indent", "json_ensure_ascii",
+    }  # fmt: skip

@@ -18,7 +18,7 @@ import pytest
 from helpers import child_process, has_fork, run_child
 
 from ai_response_logging import _lock
-from ai_response_logging._lock import Turn, acquire, holder_of, is_replaced, takes_turn, try_acquire
+from ai_response_logging._lock import Turn, acquire, busy, holder_of, is_replaced, takes_turn, try_acquire
 from ai_response_logging._paths import describe_file_type, open_regular
 from ai_response_logging.errors import LockTimeoutError, LogPathError
 
@@ -216,6 +216,7 @@ def test_new_lock_file_has_exactly_the_mode_asked_for(lock_path: Path, mask: int
     "make",
     [
         pytest.param(lambda path: path.symlink_to(path.with_name("other")), id="symlink"),
+        pytest.param(lambda path: path.symlink_to(__file__), id="symlink to a file"),
         pytest.param(Path.mkdir, id="directory"),
         pytest.param(os.mkfifo, id="fifo"),
     ],
@@ -644,6 +645,27 @@ def test_list_of_locks_that_is_not_there_or_reads_otherwise_costs_only_the_name(
     assert "no lock on log after" in str(error)
     assert not re.search(r"pid \d", str(error))
     assert ("held by" in str(error)) == (rows is not None)
+
+
+@has_locks
+def test_thread_whose_turn_does_not_come_is_told_who_holds_up_the_one_that_has_it(lock_path: Path, clock: Clock):
+    """Behind a thread that waits for a stranger, the stranger is the one to name, and for how long he is there."""
+    with open_lock_file(str(lock_path), 0o600) as lock:
+        alone = busy([None, lock], 1, "log")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ours = busy([None, lock], 1, "log")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        with held_by_another(lock_path) as pid:
+            at_first = busy([None, lock], 1, "log")
+            refusal(lock)
+            clock.now += 30
+            later = busy([None, lock], 1, "log")
+    closed = busy([lock], 1, "log")
+
+    assert {alone.holder, ours.holder, closed.holder} == {"another thread of this process"}
+    assert (at_first.holder, at_first.waited_s) == (f"pid {pid} (holder)", 1)
+    assert (later.holder, later.waited_s) == (f"pid {pid} (holder)", 30)
+    assert "end it" in later.remedy
 
 
 def test_error_says_what_becomes_of_the_records(lock_path: Path):

@@ -139,19 +139,23 @@ def test_one_line_that_is_longer_than_a_block_goes_alone() -> None:
 def test_a_line_that_is_withdrawn_counts_as_failed_and_is_gone() -> None:
     """A record that must be refused after all is in the counters and not in the file."""
     waiting = filled(2, max_size=3)
-    line = waiting.put(b'{"n":2')
+    record = PreparedRecord.of({}, Encoded(b'{"n":2', "", replaced=False))
+    line = waiting.put(record.body, record=record)
+    assert record.line == line
 
-    assert waiting.withdraw(line)
+    assert waiting.withdraw(record)
+    assert (record.line, record.status) == (None, "failed")
     assert waiting.counted["failed"] == 1
     assert numbers(waiting.head()) == [0, 1]
-    assert not waiting.withdraw(line)
+    record.line = line
+    assert not waiting.withdraw(record)
     assert waiting.counted["failed"] == 1
 
 
 @given(st.lists(st.sampled_from(["put", "put big", "force", "consume", "withdraw"]), max_size=60))
 def test_whatever_happens_room_and_order_are_as_in_a_plain_list(steps: list[str]) -> None:
     """No sequence of steps loses a line, changes the order, or leaves the byte count wrong."""
-    real, model = LineQueue(max_size=4, max_bytes=400), deque[bytes]()
+    real, model = LineQueue(max_size=4, max_bytes=400), deque[PreparedRecord]()
     for number, step in enumerate(steps):
         body = b'{"n":%d' % number + b" " * (200 if step == "put big" else 0)
         if step == "consume" and model:
@@ -160,12 +164,13 @@ def test_whatever_happens_room_and_order_are_as_in_a_plain_list(steps: list[str]
         elif step == "withdraw" and model:
             assert real.withdraw(model.pop())
         elif step in {"put", "put big", "force"}:
-            fits = len(model) < 4 and sum(map(len, model)) + len(body) <= 400
-            line = real.put(body, force=step == "force")
+            fits = len(model) < 4 and sum(len(one.line or b"") for one in model) + len(body) <= 400
+            record = PreparedRecord.of({}, Encoded(body, "", replaced=False))
+            line = real.put(body, force=step == "force", record=record)
             assert (line is not None) == (fits or step == "force")
-            model.extend([] if line is None else [line])
+            model.extend([] if line is None else [record])
 
-    assert real.head() == list(model)
+    assert real.head() == [one.line for one in model]
     assert real.consumed + real.counted["failed"] + real.qsize() == real._seq
 
 
@@ -236,7 +241,7 @@ def test_a_renewed_queue_is_another_writer_that_has_counted_nothing() -> None:
     """What a forked child begins with: none of its parent's lines, numbers, counters or locks."""
     waiting = filled(3)
     waiting.consume(1)
-    waiting.count_as("failed")
+    waiting.counted["failed"] = 1
     waiting.encode_errors, waiting.listening, parent = 2, True, waiting.writer_id
     waiting.lock.acquire()  # another thread of the parent held it
 

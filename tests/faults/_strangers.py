@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
 from _children import PREAMBLE, Notes, assert_sums
 from helpers import assert_all_there_once, run_child
 
-__all__ = ["APPLICATION", "END", "OPTIONS", "assert_all_kept", "options", "run"]
+__all__ = ["APPLICATION", "END", "OPTIONS", "assert_all_kept", "needs", "options", "run"]
 
 # Nothing but a flush, a close or the end brings these home: what a stranger cuts off would be missing.
 OPTIONS = {"batch_size": 10_000, "flush_interval": 1000}
@@ -63,14 +65,36 @@ def options(**more: object) -> str:
     return json.dumps({**OPTIONS, **more})
 
 
-def run(code: str, log: Path, notes: Notes, *, python_options: tuple[str, ...] = (), **environment: str) -> str:
-    """Run an application that goes on with *code* and just ends; return what it printed on stderr."""
-    source = APPLICATION + dedent(code)
+def run(
+    code: str,
+    log: Path,
+    notes: Notes,
+    *,
+    begin: str = "",
+    end: str = "",
+    python_options: tuple[str, ...] = (),
+    **more: object,
+) -> str:
+    """
+    Run an application to its end and return what it printed on stderr.
+
+    Args:
+        code: What it does once our package is imported; dedented.
+        log: Where it logs.
+        notes: Where it notes what it logged.
+        begin: What it does before anything else.
+        end: What it does last.
+        python_options: The interpreter's.
+        more: Options of the handler.
+    """
+    source = begin + APPLICATION + dedent(code) + end
     # Away from the repository: a record that falls back on the default place must not be found there by chance.
-    done = run_child(
-        source, log, notes.path, options(), env=environment, cwd=log.parent, options=python_options, timeout=18
-    )
-    return done.stderr
+    return run_child(source, log, notes.path, options(**more), cwd=log.parent, options=python_options).stderr
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    """Skip a test where *package* is absent; it is not imported here, only in the test's child."""
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is not installed")
 
 
 def assert_all_kept(log: Path, notes: Notes, count: int) -> None:

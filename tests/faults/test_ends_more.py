@@ -25,22 +25,15 @@ def run(code: str, log: Path, notes: Notes, **options: object) -> str:
     return run_child(PREAMBLE + code, log, notes.path, json.dumps({**OPTIONS, **options})).stderr
 
 
+def bring_home(log: Path, notes: Notes) -> None:
+    """Let another process open the log, as the next run of the program does."""
+    run("attach()\nassert handler.flush(10)\nhandler.close()\n", log, Notes(notes.path.with_name("none")))
+
+
 # --- a log that stands still -------------------------------------------------------------------------------------
 
-# The naps that the main thread takes for a lock are added up; whoever was made first sees the end last.
-CLOCK = """
-from ai_response_logging import _lock
-napped = []
-class Clock:
-    monotonic = _lock.time.monotonic
-    @staticmethod
-    def sleep(seconds, _sleep=_lock.time.sleep):
-        if threading.current_thread() is threading.main_thread():
-            napped.append(seconds)
-        _sleep(seconds)
-_lock.time = Clock
-logging.raiseExceptions = True
-"""
+# So long that a process which waits for anything but its close_timeout counts as hung.
+FOR_GOOD_S = 1000
 
 
 @pytest.mark.parametrize("is_stopped", [False, True], ids=["held", "holder stopped"])
@@ -49,7 +42,7 @@ def test_end_under_a_lock_that_nobody_frees_comes_within_its_budget_and_says_wha
 ):
     """A process ends although a stranger keeps the lock for good; it says how many records that cost, and who it is."""
     code = """
-atexit.register(lambda: note(napped=sum(napped)))
+logging.raiseExceptions = True
 attach()
 for number in range(7):
     log(f"left-{number}")
@@ -58,14 +51,14 @@ for number in range(7):
         if is_stopped:
             stranger.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, stranger.pid, os.WSTOPPED)
-        said = run(CLOCK + code, log_path, notes, close_timeout=0.3)
+        said = run(code, log_path, notes, close_timeout=0.3, lock_timeout=FOR_GOOD_S, max_retries=FOR_GOOD_S)
 
-    assert "7 records could not be written" in said
+    assert "7 records could not be written in time" in said
     assert f"held by pid {stranger.pid}" in said
-    (napped,) = [one["napped"] for one in notes.read() if "napped" in one]
-    assert 0 < napped <= 0.3 * 1.01
-    assert len(notes.ids("queued")) == 7
     assert read_lines(log_path) == []
+    assert len(notes.ids("queued")) == 7
+    bring_home(log_path, notes)
+    assert_all_there_once(log_path, notes.ids())
 
 
 # A disk on which writes to the files in STUCK do not return until they are let go.
@@ -113,9 +106,11 @@ def test_end_on_a_disk_that_stands_still_comes_and_says_what_is_left(log_path: P
     """A write that never returns keeps no process from its end, whichever thread would have to make it."""
     said = run(STUCK + before, log_path, notes, close_timeout=0.3)
 
-    assert "7 records could not be written" in said
-    assert len(notes.ids("queued")) == 7
+    assert "7 records could not be written in time" in said
     assert read_lines(log_path) == []
+    assert len(notes.ids("queued")) == 7
+    bring_home(log_path, notes)
+    assert_all_there_once(log_path, notes.ids())
 
 
 @has_proc
@@ -124,7 +119,7 @@ def test_end_on_a_disk_that_stands_still_comes_and_says_what_is_left(log_path: P
 def test_flush_and_close_come_back_from_a_disk_that_stands_still_and_what_is_left_comes_home_later(
     log_path: Path, notes: Notes, before: str, what: str
 ):
-    """Neither flush nor close waits longer than told for a write that does not return; nothing is lost by that."""
+    """Neither flush nor close waits for a write that does not return, and both say what is left; nothing is lost."""
     code = f"""
 assert handler.{what}() in (False, None)
 assert stats()["pending"] == 7
@@ -136,7 +131,7 @@ stats()
 """
     said = run(STUCK + before + code, log_path, notes, close_timeout=0.3)
 
-    assert "7 records wait" in said
+    assert "7 records" in said
     assert len(notes.ids("queued")) == 8
     assert_kept(log_path, notes)
 
@@ -166,16 +161,18 @@ kept = [logs_to(f"stuck{{k}}") for k in range({stuck})] + [logs_to(f"healthy{{k}
     assert len(notes.ids("queued")) == 5 * (stuck + healthy)
     for k in range(healthy):
         assert_all_there_once(tmp_path / f"{log_path.name}.healthy{k}", [f"healthy{k}-{n}" for n in range(5)])
-    assert [f"{log_path}.stuck{k}: 5 records could not be written" in said for k in range(stuck)] == [True] * stuck
+    told = [f"{log_path}.stuck{k}: 5 records could not be written in time" in said for k in range(stuck)]
+    assert told == [True] * stuck
     assert ".healthy" not in said
 
 
-# Both locks are taken; that of the healthy log comes free when the end has waited for it a while.
+# All locks are taken; that of the healthy log comes free when somebody has waited for it a while, and it comes last.
 CONTENDED = """
 import fcntl
-close_timeout = OPTIONS["close_timeout"]
-naps = {}
-held = {}
+from ai_response_logging import _lock, _pipeline
+
+waited, held = {}, {}
+logging.raiseExceptions = True
 
 def logs_to(name):
     global handler, logger
@@ -189,29 +186,26 @@ def logs_to(name):
     held[handler.filename] = lock
     return handler
 
-acquire = _lock.acquire
-def counted(lock_file, timeout, log_path):
-    before = len(napped)
-    def freed():
-        naps[log_path] = naps.get(log_path, 0) + sum(napped[before:])
-        if "healthy" in log_path and naps[log_path] > 0.3 and log_path in held:
-            held.pop(log_path).close()
-    for part in [0.05] * int(timeout / 0.05) + [timeout % 0.05]:
-        before = len(napped)
+def acquire(lock_file, timeout, log_path, acquire=_lock.acquire):
+    while True:
+        part = min(timeout, 0.05)
         try:
             return acquire(lock_file, part, log_path)
         except _lock.LockTimeoutError:
-            freed()
-    raise _lock.LockTimeoutError(log_path, timeout)
+            timeout -= part
+            waited[log_path] = waited.get(log_path, 0) + part
+            if "healthy" in log_path and waited[log_path] > 0.3 and log_path in held:
+                held.pop(log_path).close()
+            if timeout <= 0:
+                raise
 
-_lock.acquire = counted
-
-from ai_response_logging import _pipeline
 class LastIsHealthy(set):
     def __iter__(self):
         return iter(sorted(set.__iter__(self), key=lambda one: "healthy" in one.writer.baseFilename))
+
 assert type(_pipeline._exit._running) is set
 _pipeline._exit._running = LastIsHealthy()
+_lock.acquire = acquire
 """
 
 
@@ -221,11 +215,21 @@ def test_end_with_a_stuck_log_leaves_a_contended_one_its_share_of_the_time(
 ):
     """A log whose lock comes free only after a while gets it, although others use up all the time they are given."""
     code = f"kept = [logs_to(name) for name in {names!r}]\n"
-    said = run(CLOCK + CONTENDED + code, log_path, notes, close_timeout=3)
+    said = run(CONTENDED + code, log_path, notes, close_timeout=3)
 
     assert_all_there_once(tmp_path / f"{log_path.name}.healthy", [f"healthy-{n}" for n in range(5)])
     for name in names[:-1]:
-        assert f"{log_path}.{name}: 5 records could not be written" in said
+        assert f"{log_path}.{name}: 5 records could not be written in time" in said
+
+
+def test_end_with_many_stuck_logs_takes_one_budget_for_all(log_path: Path, notes: Notes):
+    """What one dead disk costs at the end is close_timeout, however many files are on it and whoever asks again."""
+    code = "kept = [logs_to(f'stuck{k}') for k in range(12)]\n"
+    # logging.shutdown, behind our end, flushes and closes each handler once more: 25 times 1.5 s counts as hung.
+    said = run(CONTENDED + code, log_path, notes, close_timeout=1.5)
+
+    for k in range(12):
+        assert f"{log_path}.stuck{k}: 5 records could not be written in time" in said
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
@@ -337,7 +341,7 @@ halted.wait()
 def test_record_in_mid_call_while_a_multiprocessing_child_ends_is_written(
     tmp_path: Path, log_path: Path, notes: Notes, when: str
 ):
-    """The same in a child of multiprocessing, whose finalizers run before its threads are joined."""
+    """The same in a child of multiprocessing, which leaves through finalizers."""
     code = f"""
 WHEN = {when!r}
 import multiprocessing
@@ -346,9 +350,14 @@ from multiprocessing.util import Finalize
 def child():
     log("first")
 {"".join(f"    {line}" + chr(10) for line in HALTED.splitlines())}
-    threading.Thread(target=log, args=("racing",)).start()
+    # A daemon: 3.13 joins all others before it runs the finalizers.
+    thread = threading.Thread(target=log, args=("racing",), daemon=True)
+    thread.start()
     halted.wait()
-    Finalize(None, go_on.set, exitpriority=-1000)
+    def later():
+        go_on.set()
+        thread.join()
+    Finalize(None, later, exitpriority=-1000)
 
 attach()
 one = multiprocessing.get_context("fork").Process(target=child)

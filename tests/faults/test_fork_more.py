@@ -173,7 +173,7 @@ from ai_response_logging import _pipeline, api
 
 def locks_of(root, path, seen):
     for name, value in list(vars(root).items()):
-        if hasattr(value, "acquire") and hasattr(value, "release"):
+        if isinstance(value, (type(threading.Lock()), type(threading.RLock()))):
             if value.acquire(blocking=False):
                 value.release()
                 yield f"{path}.{name}", value

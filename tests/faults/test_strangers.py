@@ -37,7 +37,8 @@ args = (sys.stdout,)
 # Each runs between two rounds of records, and leaves our logger able to log.
 STRANGERS = {
     "fileConfig": FILE_CONFIG + "file_config(disable=False)",
-    "fileConfig that names our handler": FILE_CONFIG + '''file_config(disable=True, loggers="root,ai", more=f"""
+    "fileConfig that names our handler": FILE_CONFIG
+    + '''file_config(disable=True, loggers="root,ai", more=f"""
 [logger_ai]
 qualname = ai_responses
 level = INFO
@@ -46,12 +47,13 @@ handlers = ours
 [handler_ours]
 class = ai_response_logging.AIResponseHandler
 args = ({LOG!r},)
-kwargs = {"durability": "memory", "batch_size": 10_000, "flush_interval": 1000}
+kwargs = {{"durability": "memory", "batch_size": 10_000, "flush_interval": 1000}}
 """)''',
     "basicConfig by force": "logging.basicConfig(force=True, level=logging.ERROR, stream=sys.stdout)",
     "shutdown twice": "logging.shutdown(); logging.shutdown()",
     "incremental dictConfig": (
-        'logging.config.dictConfig({"version": 1, "incremental": True, "loggers": {"ai_responses": {"level": "DEBUG"}}})'
+        'logging.config.dictConfig({"version": 1, "incremental": True,'
+        ' "loggers": {"ai_responses": {"level": "DEBUG"}}})'
     ),
     "dictConfig that makes our handler anew": (
         'logging.config.dictConfig({"version": 1, "handlers": {"theirs": OURS},'
@@ -60,7 +62,7 @@ kwargs = {"durability": "memory", "batch_size": 10_000, "flush_interval": 1000}
     "dictConfig that puts a handler of ours on another logger": """
 logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "handlers": {"theirs": OURS},
                            "loggers": {"theirs": {"level": "INFO", "handlers": ["theirs"]}}})
-through_logger("theirs", to=logging.getLogger("theirs"))
+through_logger(f"theirs{round}", to=logging.getLogger("theirs"))
 """,
     "dictConfig that leaves our handler on the root alone": """
 logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "handlers": {"theirs": OURS},
@@ -73,14 +75,15 @@ logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "han
 @pytest.mark.parametrize("stranger", STRANGERS.values(), ids=STRANGERS.keys())
 def test_somebody_configures_logging_and_nothing_before_or_after_is_lost(log_path: Path, notes: Notes, stranger: str):
     """Whoever configures or shuts down logging in mid-run: each record, by Logger or by function, is there once."""
-    err = run(f"set_up()\nboth('before')\n{stranger}\nboth('after')\n{stranger}\nboth('again')\n", log_path, notes)
+    rounds = "".join(f"round = {number}\n{stranger}\nboth('after{number}')\n" for number in (1, 2))
+    err = run(f"set_up()\nboth('before')\n{rounds}", log_path, notes)
 
     assert_all_kept(log_path, notes, 80 if "through_logger" in stranger else 60)
     assert "ConfigWarning" not in err
 
 
 def test_file_config_that_disables_our_logger_leaves_the_functions_at_work(log_path: Path, notes: Notes):
-    """fileConfig disables by default what it does not name: log_ai_response records all the same."""
+    """Somebody's fileConfig disables by default what it does not name: log_ai_response records all the same."""
     code = f"""
     set_up()
     both("before")
@@ -223,7 +226,7 @@ def test_levels_of_logger_and_handler_keep_out_what_they_should(log_path: Path, 
 
 @pytest.mark.parametrize("place", ["logger", "handler"])
 def test_filters_reject_and_change_what_is_recorded(log_path: Path, notes: Notes, place: str):
-    """What a filter rejects is not there, what it changes is there as changed; the function hears the handler's only."""
+    """What a filter rejects is absent, what it changes is there as changed; the function hears the handler's only."""
     code = f"""
     set_up()
     seen = []
@@ -272,7 +275,7 @@ def test_record_that_a_filter_puts_in_anothers_place_is_the_one_recorded(log_pat
     assert {one["response"] for one in read_lines(log_path)} == {"redacted"}
 
 
-# --- many handlers -----------------------------------------------------------------------------------------------------
+# --- many handlers ---------------------------------------------------------------------------------------------------
 
 
 @has_proc
@@ -337,7 +340,7 @@ def test_two_handlers_on_one_file_for_two_loggers_record_each_call_once(log_path
     other.handlers[0].close()
     through_logger("after", to=other)
     """
-    run(code + END, log_path, notes)
+    run(code, log_path, notes, end=END)
 
     assert_all_kept(log_path, notes, 220)
     assert sorted(one["seq"] for one in read_lines(log_path)) == list(range(220))

@@ -1,0 +1,427 @@
+"""
+Break one line of the code at a time and see that a named test fails: what the promise says is held by a test.
+
+Usage: python .ci/mutants.py [--only REGEX], from the repository's root, with an interpreter in which the tests run.
+
+It works on a copy of the tree: what git knows, and the untracked files of the package and of the tests. First all the
+named tests must pass there; then each line of MUTANTS is broken alone, and its tests must not. A hang is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Final, NamedTuple, NoReturn
+
+import hypothesis.strategies  # noqa: F401  here and not in each run, as pytest
+import orjson  # noqa: F401  the same
+import pytest
+import yaml  # noqa: F401  the same
+
+PACKAGE: Final = "ai_response_logging"
+TEST_LIMIT_S: Final = 10  # for one test of a mutant; unbroken they take a second at most
+RUN_LIMIT_S: Final = 60.0  # for the tests of one mutant, where pytest itself hangs
+GRACE_S: Final = 5.0
+LOOK_EVERY_S: Final = 0.02
+# It warns of what is imported before it, and a warning is an error in the suite.
+IMPORTED: Final = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+PYTEST: Final = ("-q", "--tb=no", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:cov", "-W", IMPORTED)
+PASSED, FAILED = 0, 1  # pytest's exit codes; any other means that the tests could not be run
+
+
+class Mutant(NamedTuple):
+    """One guarantee, and a change that breaks it: *old* stands in *file* once; *tests* are pytest's ids."""
+
+    guarantee: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def __str__(self) -> str:
+        return f"{self.guarantee} | {self.file} | {self.tests}"
+
+
+# fmt: off
+MUTANTS: Final = (
+    # What logging calls.
+    Mutant("None of them ever raises because of logging", "handler.py",
+           "except Exception as error:  # noqa: BLE001  RecursionError and", "except OSError as error:  #",
+           "tests/test_handler.py::test_fault_of_ours_is_counted_and_told_and_never_raised"),
+    Mutant("Never: a handler raises into the application (a filter does)", "handler.py",
+           "except Exception as error:  # noqa: BLE001  a filter is foreign code", "except OSError as error:  #",
+           "tests/test_api.py::test_a_filter_that_raises_does_not_reach_the_application"),
+    Mutant("Never: a change made to a dict after the call shows up in the log", "handler.py",
+           "        self.submit(record)\n",
+           "        self.late = [*getattr(self, 'late', ()), record]\n"
+           "        self.flush = lambda *a: [self.submit(one) for one in self.late] and type(self).flush(self, *a)\n",
+           "tests/test_handler.py::test_change_made_after_the_call_does_not_show"),
+    Mutant("Kept means: exactly once (two handlers on one path)", "handler.py",
+           "before.writer_id == self._pipeline.queue.writer_id", "False",
+           "tests/test_guarantees.py::test_record_that_passes_two_handlers_on_one_file_stands_there_once"),
+    # One writer for one file in one process.
+    Mutant("One writer for each real path in a process", "_pipeline.py",
+           "key = os.path.realpath(path)", "key = path",
+           "tests/test_handler.py::test_second_handler_by_another_way_to_the_same_file_shares_it_too"),
+    Mutant("written_sync: the queue was full, so the caller wrote it", "_pipeline.py",
+           'outcome="written_sync")', 'outcome="written")',
+           "tests/test_handler.py::test_full_queue_the_call_itself_writes"),
+    Mutant("written: by the caller because no listener runs (no thread to be had)", "_pipeline.py",
+           "except RuntimeError:  # the system gives no thread", "except OSError:  #",
+           "tests/test_handler.py::test_no_thread_to_be_had_the_call_itself_writes"),
+    Mutant("queued: accepted, on its way to the file (the listener ended meanwhile)", "_pipeline.py",
+           "elif not self.queue.listening and not self.listen():", "elif False:",
+           "tests/test_pipeline.py::test_listener_that_ends_between_two_looks_costs_no_record"),
+    Mutant("A flush followed by a close shares one budget", "_pipeline.py",
+           "return spent_s if is_shared else 0.0", "return 0.0",
+           "tests/test_pipeline.py::test_flush_and_the_close_behind_it_share_one_budget"),
+    Mutant("A program that just ends has all its records in the file", "_pipeline.py",
+           "atexit.register(self.end)", "str(self.end)",
+           "tests/test_guarantees.py::test_program_that_just_ends_behind_somebodys_dict_config_has_its_records"),
+    Mutant("What is left then stays in the journal (at memory one is made for it)", "_pipeline.py",
+           "self._tell_what_is_left(waiting, self.writer.stash())", "self._tell_what_is_left(waiting, 0)",
+           "tests/test_guarantees.py::test_program_that_ends_under_a_strangers_lock_leaves_its_records_to_the_next"),
+    Mutant("Closing before the interpreter ends is a drain, also for the other handler", "_pipeline.py",
+           "        if self.users:\n            return\n        self.listener.stop(", "        self.listener.stop(",
+           "tests/test_handler.py::test_closing_one_of_two_handlers_leaves_the_other_at_work"),
+    # The queue.
+    Mutant("queue_max_bytes: what may wait in memory", "_queue.py",
+           " and self._bytes + size <= self.max_bytes", "",
+           "tests/test_queue.py::test_the_queue_is_bounded_by_its_bytes_too"),
+    Mutant("batch_size: write as soon as so many wait", "_queue.py",
+           "if waiting + 1 == self.batch_size:", "if waiting + 1 == -1:",
+           "tests/test_listener.py::test_full_batch_wakes_whoever_waits_and_nothing_less_does"),
+    Mutant("An exception or signal handler amid a call: the record is whole or absent", "_queue.py",
+           "if seq == self._seq:", "if True:",
+           "tests/test_writer.py::test_signal_handler_that_logs_while_a_record_is_taken_gets_a_number_of_its_own"),
+    Mutant("Never: an exception thrown in leaves a lock held (here a signal handler hangs)", "_queue.py",
+           "self.lock = threading.RLock()", "self.lock = threading.Lock()",
+           "tests/test_writer.py::test_signal_handler_that_logs_while_a_record_is_taken_gets_a_number_of_its_own"),
+    Mutant("A forked child starts at 0", "_queue.py",
+           "self.counted = {", "self.counted = getattr(self, 'counted', None) or {",
+           "tests/test_queue.py::test_a_renewed_queue_is_another_writer_that_has_counted_nothing"),
+    # The thread.
+    Mutant("flush_interval: or after so many seconds, whichever comes first", "listener.py",
+           "(self.flush_interval or _IDLE_S)", "3600.0",
+           "tests/test_listener.py::test_lines_fewer_than_a_batch_go_out_when_the_interval_is_over"),
+    Mutant("queued: on its way to the file (it comes while the thread ends)", "listener.py",
+           "if not refused and not queue.empty():", "if False:",
+           "tests/test_listener.py::test_line_that_comes_while_the_listener_ends_keeps_it_from_ending"),
+    Mutant("Nothing else to start: a fault of one handler does not end the thread", "listener.py",
+           "except Exception as error:  # noqa: BLE001  foreign handlers raise anything", "except OSError as error:  #",
+           "tests/test_listener.py::test_handler_that_raises_ends_neither_the_thread_nor_the_others"),
+    Mutant("Never: makes a child process hang after fork (it has no thread)", "listener.py",
+           '"""Forget the thread: it stayed in the parent."""\n        self._begin()', "pass",
+           "tests/test_listener.py::test_listener_forgets_its_thread_in_a_forked_child"),
+    # Attempts.
+    Mutant("The n-th attempt waits n x retry_delay", "_retry.py",
+           "yield attempt * retry_delay", "yield retry_delay",
+           "tests/test_writer.py::test_pauses_between_attempts_grow_and_end_after_max_retries"),
+    Mutant("Never twice: whole lines that arrived before the error have arrived", "writer.py",
+           "source.consume(whole)", "source.consume(0)",
+           "tests/test_writer.py::test_append_that_fails_part_way_is_finished_by_the_next_attempt"),
+    Mutant("Kept means exactly once: of an interrupted append the bytes decide", "writer.py",
+           "source.consume(self._arrived(intent, source.first(intent.lines)))", "source.consume(0)",
+           "tests/test_writer.py::test_append_interrupted_at_any_byte_is_settled_by_the_next"),
+    Mutant("Never glued: a signal handler does not write into the block it interrupts", "writer.py",
+           "if self.turn.is_mine():\n            raise", "if False:\n            raise",
+           "tests/test_writer.py::test_signal_handler_that_logs_in_mid_append_neither_tears_nor_hangs"),
+    Mutant("failed: nowhere; error says why. Counted, reported, never silent", "writer.py",
+           "        self._note(record.error)\n", "",
+           "tests/test_stats.py::test_a_refused_record_says_why_and_is_told"),
+    Mutant("A refused record is never written later", "writer.py",
+           "if self.queue.withdraw(", "if False and self.queue.withdraw(",
+           "tests/test_writer.py::test_refused_record_is_withdrawn_and_never_written_later"),
+    Mutant("written_sync: in the file (and never of a record that is not)", "writer.py",
+           "if self.queue.withdraw(", "if not self.queue.withdraw(",
+           "tests/test_guarantees.py::test_record_that_neither_waits_nor_is_written_says_failed_and_is_counted_so"),
+    Mutant("accepted == written + written_sync + pending + failed in every snapshot", "writer.py",
+           'written=arrived - counted["written_sync"]', "written=arrived",
+           "tests/test_stats.py::test_every_status_is_counted_and_the_sum_holds"),
+    Mutant("accepted == written + written_sync + pending + failed, after a fault too", "writer.py",
+           'accepted=arrived + pending + counted["failed"]', "accepted=arrived + pending",
+           "tests/test_stats.py::test_every_status_is_counted_and_the_sum_holds"),
+    Mutant("Never twice: a forked child does not write what waits in its parent", "writer.py",
+           "        self.queue.renew()\n", "",
+           "tests/test_writer.py::test_forked_state_is_forgotten"),
+    # Appending.
+    Mutant("Never twice, never torn: after a short write the rest, not the block again", "_append.py",
+           "os.write(descriptor, rest[written:])", "os.write(descriptor, rest)",
+           "tests/test_append.py::test_short_writes_go_on_with_the_rest_of_the_same_block"),
+    Mutant("Never glued to another record: a torn tail goes aside", "_append.py",
+           'if size == 0 or os.pread(descriptor, 1, size - 1) == b"\\n":', "if True:",
+           "tests/test_append.py::test_torn_line_moves_aside_byte_for_byte"),
+    Mutant("Torn bytes are synced aside before they are cut off", "_append.py",
+           "os.fsync(target)", "str(target)",
+           "tests/test_append.py::test_torn_bytes_are_synced_before_they_are_cut_off"),
+    Mutant("Never lost: bytes of somebody who takes no lock are not cut", "_append.py",
+           "if os.fstat(descriptor).st_size != expected:", "if False:",
+           "tests/test_append.py::test_file_of_another_length_than_expected_is_not_cut"),
+    Mutant("Never: a file is created readable by others", "_paths.py",
+           "os.O_CLOEXEC, mode & 0o700)", "os.O_CLOEXEC, 0o666)",
+           "tests/test_append.py::test_new_log_is_never_open_to_others_not_even_for_a_moment"),
+    Mutant("Never: a symlink in its place is written to", "_paths.py",
+           " | os.O_NOFOLLOW", "",
+           "tests/test_append.py::test_anything_but_a_regular_file_is_refused_by_name"),
+    # The lock.
+    Mutant("Queue full: at most caller_timeout; lock waits are bounded", "_lock.py",
+           "if nap is None or time.monotonic() - started_s >= timeout:", "if nap is None:",
+           "tests/test_lock.py::test_naps_that_last_too_long_end_the_waiting_when_its_time_is_over"),
+    Mutant("Any number of processes: a lock file that was replaced protects nothing", "_lock.py",
+           "return identity(path) != identity(lock_file.fileno())", "return False",
+           "tests/test_guarantees.py::test_lock_file_that_somebody_removed_is_taken_anew_by_the_next_write"),
+    Mutant("Never: an exception thrown into a log call leaves a lock held", "_lock.py",
+           "            self._lock.release()\n        return False", "            return True\n        return False",
+           "tests/test_lock.py::test_turn_that_an_exception_left_behind_is_given_up_by_the_next_who_asks"),
+    # Rotation and what is kept.
+    Mutant("Kept across rotation: no rotated file is overwritten", "_rotate.py",
+           "if not os.path.lexists(target) and", "if True or",
+           "tests/test_rotate.py::test_rotation_never_takes_a_name_that_is_there"),
+    Mutant("Never: rotation deletes anything unless the user sets how much to keep", "_rotate.py",
+           "if options.retain_days:", "if True:",
+           "tests/test_rotate.py::test_retention_deletes_the_oldest_and_nothing_unless_told"),
+    Mutant("when: rotation by time", "_rotate.py",
+           "return start_s + interval * _SECONDS[when]", "return _NEVER",
+           "tests/test_rotate_time.py::test_file_of_a_fixed_length_begins_with_its_first_record"),
+    Mutant("max_total_bytes: how much to keep", "_rotate.py",
+           "if total <= options.max_total_bytes:", "if total >= 0:",
+           "tests/test_retain.py::test_size_alone_keeps_the_newest_that_fit_together_with_the_live_file"),
+    Mutant("Never lost: a plain file goes only for a compressed one with the same bytes", "_compress.py",
+           "elif not (yield from _holds_the_same(plain, target)):", "elif False:",
+           "tests/test_compress.py::test_plain_file_stays_when_the_compressed_one_differs"),
+    Mutant("Loss of power: the compressed file is synced before the plain one goes", "_compress.py",
+           "os.fsync(part.fileno())", "part.fileno()",
+           "tests/test_guarantees.py::test_plain_file_goes_only_when_the_compressed_one_is_synced_and_has_its_name"),
+    Mutant("Any number of processes: one compresses a file", "_compress.py",
+           "if not _lock.try_acquire(part) or", "if",
+           "tests/test_compress.py::test_second_to_come_leaves_the_first_alone"),
+    # The file.
+    Mutant("Never lost: a log that somebody renamed is not written to any more", "_shared_file.py",
+           "if not _lock.is_replaced(self.stream, self.baseFilename):", "if True:",
+           "tests/test_writer.py::test_interrupted_append_is_settled_also_when_the_log_was_rotated"),
+    Mutant("max_bytes: a new file before the line that does not fit", "_shared_file.py",
+           "size + len(line) > self.maxBytes", "size > self.maxBytes",
+           "tests/test_rotate.py::test_writer_begins_a_new_file_before_the_line_that_does_not_fit"),
+    Mutant("Disk refuses for a while: kept (a rotation that fails keeps no record out)", "_shared_file.py",
+           "except OSError as error:  # a file that grows past its limit", "except ZeroDivisionError as error:  #",
+           "tests/test_rotate.py::test_rotation_that_is_refused_lets_the_old_file_grow"),
+    Mutant("Never lost: a late line stays with the period that has begun", "_shared_file.py",
+           "(now_s if logged_s is None else logged_s) >= over_s", "now_s >= over_s",
+           "tests/test_rotate_time.py::test_late_line_of_yesterday_stays_in_todays_file"),
+    # Fork.
+    Mutant("Kept exactly once after fork: a child forgets what is its parent's", "_fork.py",
+           "        owner.after_fork_in_child()\n", "        pass\n",
+           "tests/faults/test_fork.py::test_child_forked_with_records_waiting_does_not_write_the_parents"),
+    # Values.
+    Mutant("Never: the same key stands twice in a line", "formatter.py",
+           "if not OWN_FIELDS.isdisjoint(fields):", "if False:",
+           "tests/test_formatter.py::test_a_value_under_a_name_of_ours_is_kept_in_metadata"),
+    Mutant("What cannot be encoded is replaced and named: NaN", "formatter.py",
+           'if b"null" in text and', 'if b"nil" in text and',
+           "tests/test_formatter.py::test_a_value_that_cannot_be_encoded_is_named_and_the_rest_stays"),
+    Mutant("Never: bad %-arguments make a record vanish", "formatter.py",
+           "except Exception as error:  # noqa: BLE001  bad %-arguments", "except OSError as error:  #",
+           "tests/test_formatter.py::test_a_message_that_cannot_be_formatted_is_kept_in_pieces"),
+    Mutant("The record is what was logged: the caller's own dict is not changed", "formatter.py",
+           "moved = dict.copy(metadata) if", "moved = metadata if",
+           "tests/test_formatter.py::test_the_callers_metadata_is_not_changed_by_it"),
+    Mutant("Never: cycles make a record vanish", "_plain.py",
+           "if id(value) in self._open:", "if False:",
+           "tests/test_plain.py::test_a_cycle_is_cut_and_named"),
+    Mutant("Never: 10,000 levels make a record vanish", "_plain.py",
+           "if depth >= MAX_DEPTH:", "if False:",
+           "tests/test_plain.py::test_ten_thousand_levels_end_at_the_limit"),
+    Mutant("Never: objects whose __str__ raises make a record vanish", "_plain.py",
+           "except Exception as error:  # noqa: BLE001  values run foreign code", "except OSError as error:  #",
+           "tests/test_plain.py::test_a_value_whose_own_code_raises_leaves_its_class"),
+    Mutant("Never: integers beyond 64 bits make a record vanish", "_plain.py",
+           "if _INT_MIN <= number <= _INT_MAX:", "if True:",
+           "tests/test_plain.py::test_a_value_that_json_cannot_hold_is_replaced_and_named"),
+    Mutant("Never: the same key stands twice (non-string keys that read alike)", "_plain.py",
+           "while name in result:", "while False:",
+           "tests/test_plain.py::test_keys_that_collide_again_and_again_are_all_kept"),
+    # The journal.
+    Mutant("Never twice: the journal of a living writer is left to it", "_journal.py",
+           "if not _lock.try_acquire(lock) or", "if",
+           "tests/test_guarantees.py::test_journal_of_a_living_writer_is_left_to_it"),
+    Mutant("Never twice: lines below the consumed mark have arrived", "_journal.py",
+           "if seq >= self._next_seq:", "if True:",
+           "tests/test_guarantees.py::test_lines_that_came_home_in_part_leave_the_rest_alone_in_the_journal"),
+    Mutant("At whichever instruction a process was killed: the intent stands in the journal", "_queue.py",
+           "            self.journal.mark(intent.first_seq, intent)\n", "            pass\n",
+           "tests/test_guarantees.py::test_writer_killed_in_an_append_of_journalled_lines_the_bytes_decide"),
+    Mutant("At whichever instruction a process was killed, replays included", "_journal.py",
+           "        self.mark(self._mark.consumed, intent)\n", "        pass\n",
+           "tests/test_guarantees.py::test_adopter_killed_in_its_append_is_settled_by_the_next"),
+    Mutant("Equal to what was logged: an altered line of a journal does not count", "_journal_format.py",
+           " or line[-_END:] != b'%08x\"}\\n' % zlib.crc32(body)", "",
+           "tests/test_journal_format.py::test_any_byte_changed_ends_the_segment_at_its_line"),
+    Mutant("Never twice: what an earlier use left in the same space does not count", "_journal_format.py",
+           "if not line[:-_END].endswith(ending) or", "if",
+           "tests/test_journal_format.py::test_older_lines_behind_the_newest_do_not_count"),
+    # Reading and proving.
+    Mutant("Exactly once: a file that stands plain and compressed is read once", "reader.py",
+           'if stem not in found or not match["gz"]:', "if True:",
+           "tests/test_reader.py::test_compression_cut_short_by_a_kill_reads_the_plain_file"),
+    Mutant("Exactly once across rotation: each byte of a snapshot is read once", "reader.py",
+           " if still_there and log_files(self.path) == names else None", "",
+           "tests/test_reader.py::test_rotation_while_the_files_are_opened_reads_each_byte_once"),
+    Mutant('Proof of "equal to what was logged": an altered byte is seen', "verify/_lines.py",
+           "if counted == body[-10:-2]:", "if counted:",
+           "tests/test_verify.py::test_any_altered_byte_is_seen"),
+    Mutant('Proof of "never twice": a doubled record is seen', "verify/__init__.py",
+           "if repeated or self._has_repeated_number:", "if False:",
+           "tests/test_verify.py::test_record_three_times_is_two_duplicates"),
+    Mutant('Proof of "never lost": a missing number is seen', "verify/__init__.py",
+           "        self._note_gaps()\n", "",
+           "tests/test_verify.py::test_gap_of_a_billion_numbers_is_one_range"),
+    Mutant('Proof of "never glued": records on one line are seen', "verify/_lines.py",
+           "inside = _records_inside(body, at) if starts else []", "inside = []",
+           "tests/test_verify.py::test_whole_records_inside_a_glued_line_are_located"),
+)
+# fmt: on
+
+
+def main() -> int:
+    """Run the mutants and return the exit code."""
+    parser = argparse.ArgumentParser(description="Break the code line by line; a named test must fail each time.")
+    parser.add_argument("--only", metavar="REGEX", default="", help="only pairs whose guarantee, file or test match")
+    chosen = [mutant for mutant in MUTANTS if re.search(parser.parse_args().only, str(mutant))]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the copy goes away
+    root = Path(__file__).resolve().parent.parent
+    if not chosen:
+        _stop("no pair matches")
+    if unfit := [complaint for mutant in chosen if (complaint := _complaint(root / PACKAGE, mutant))]:
+        _stop("\n".join(unfit))
+    with tempfile.TemporaryDirectory(prefix="mutants.") as work:
+        tree = Path(work, "tree")
+        _copy_tree(root, tree)
+        _run_unbroken(tree, sorted({mutant.tests for mutant in chosen}))
+        started_s = time.monotonic()
+        survived = [mutant for mutant in chosen if not _is_killed(tree, mutant)]
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} killed, {time.monotonic() - started_s:.0f} s")
+    return bool(survived)
+
+
+def _stop(why: str) -> NoReturn:
+    print(why, file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _complaint(package: Path, mutant: Mutant) -> str:
+    """Say why *mutant* cannot be made; empty if it can."""
+    found = (package / mutant.file).read_text("utf-8").count(mutant.old)
+    return (
+        "" if found == 1 else f"the old text stands {found} times in its file, not once: {mutant}\n    {mutant.old!r}"
+    )
+
+
+def _copy_tree(root: Path, tree: Path) -> None:
+    if not (root / ".git").exists():  # a copy already, as `.ci/run` works in
+        shutil.copytree(
+            root, tree, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", ".*cache")
+        )
+        return
+    git = ["git", "-c", "safe.directory=*", "-C", str(root), "ls-files", "-z"]
+    for arguments in (["--cached"], ["--others", "--exclude-standard", "--", PACKAGE, "tests"]):
+        names = subprocess.run([*git, *arguments], check=True, capture_output=True, text=True).stdout
+        for name in filter(None, names.split("\0")):
+            if (root / name).is_file():
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, tree / name)
+
+
+def _run_unbroken(tree: Path, tests: list[str]) -> None:
+    """End here unless all *tests* pass; a test that is skipped proves nothing."""
+    started_s = time.monotonic()
+    code, printed = _pytest(tree, *tests, limit_s=RUN_LIMIT_S + len(tests))
+    skipped = re.search(r"\d+ skipped", printed.rpartition("\n")[2])
+    if code != PASSED or skipped:
+        _stop(f"{printed}\nthe unbroken code does not pass all the named tests (pytest ended with {code})")
+    print(f"unbroken: all {len(tests)} tests pass, {time.monotonic() - started_s:.0f} s", flush=True)
+
+
+def _is_killed(tree: Path, mutant: Mutant) -> bool:
+    """Make *mutant*, run its tests, undo it, and print what came out."""
+    file = tree / PACKAGE / mutant.file
+    text, times = file.read_text("utf-8"), file.stat()
+    file.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+    os.utime(file, (0, 0))  # bytecode is told by second and size, and both may be as before
+    try:
+        compile(file.read_text("utf-8"), mutant.file, "exec", dont_inherit=True)
+        code, printed = _pytest(tree, "-x", f"--timeout={TEST_LIMIT_S}", mutant.tests, limit_s=RUN_LIMIT_S)
+    finally:
+        file.write_text(text, "utf-8")
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    if code not in {PASSED, FAILED, None}:
+        _stop(f"{printed}\npytest ended with {code}, so this pair shows nothing: {mutant}")
+    hung = " (a hang)" if code is None or "Timeout (>" in printed else ""
+    print(f"{'SURVIVED' if code == PASSED else 'killed  '} {mutant}{hung}", flush=True)
+    return code != PASSED
+
+
+def _pytest(tree: Path, *arguments: str, limit_s: float) -> tuple[int | None, str]:
+    """Run pytest in *tree* and return its exit code, None for a hang, and what it printed."""
+    output = tree.parent / "output"
+    # A fork of this process, which has imported what takes long: a third of the time of one begun anew.
+    child = os.fork()
+    if not child:
+        _become_pytest(tree, output, arguments)
+    deadline_s = time.monotonic() + limit_s
+    code = None
+    try:
+        while code is None and time.monotonic() < deadline_s:
+            time.sleep(LOOK_EVERY_S)
+            pid, status = os.waitpid(child, os.WNOHANG)
+            code = os.waitstatus_to_exitcode(status) if pid else None
+    finally:
+        if code is None:
+            _end(child)
+    return code, output.read_text("utf-8", "replace").rstrip()
+
+
+def _end(child: int) -> None:
+    os.kill(child, signal.SIGINT)  # pytest then ends the children of its tests
+    deadline_s = time.monotonic() + GRACE_S
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        time.sleep(LOOK_EVERY_S)
+        if time.monotonic() > deadline_s:
+            os.killpg(child, signal.SIGKILL)
+
+
+def _become_pytest(tree: Path, output: Path, arguments: tuple[str, ...]) -> NoReturn:
+    """Go on as ``python -m pytest`` in *tree*, for this process and those that the tests start."""
+    code = 70
+    try:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+        os.dup2(1, 2)
+        os.chdir(tree)
+        sys.path[0] = os.environ["PYTHONPATH"] = str(tree)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(tree.parent)
+        os.environ.pop("HYPOTHESIS_PROFILE", None)
+        if "-x" in arguments:  # what the unbroken code compiles to, all runs use; of a mutant nothing is kept
+            sys.dont_write_bytecode = True
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        code = int(pytest.main([*PYTEST, *arguments]))
+    except BaseException:  # noqa: BLE001  whatever it is, this process ends here
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # no way back into the loop over the mutants, and no hooks that a mutant has set
+
+
+if __name__ == "__main__":
+    sys.exit(main())
