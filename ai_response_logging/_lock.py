@@ -78,6 +78,10 @@ class Turn:
         """Wait at most *timeout* seconds for the turn, and say whether it came."""
         return self._lock.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
 
+    def is_taken_here(self) -> bool:
+        """Say whether this thread has the turn, also in a child that it forked."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001  as below
+
     def is_mine(self) -> bool:
         """Say whether whoever asks has interrupted its own turn; a turn that nobody on this stack took is given up."""
         if not self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001  as threading.Condition asks it

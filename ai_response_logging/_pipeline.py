@@ -103,6 +103,8 @@ class Pipeline:
             self.writer.write_now(record, self.options.caller_timeout, outcome="written_sync")
         elif not self.queue.listening and not self.listen():  # the listener ended between the two looks
             self._write_unheard(record)
+        else:  # a thread that listens, but has not come to its end in time, may never write it
+            self._see_to_the_last(record)
 
     def _write_unheard(self, record: PreparedRecord) -> None:
         """Write *record*, which waits already, because nobody else will."""
@@ -132,6 +134,9 @@ class Pipeline:
         try:
             self.writer.refuse(record, f"it could not be encoded or stored ({type(error).__name__}: {error})")
         except Exception:  # noqa: BLE001  the stack or the memory is full: count it, and tell it another time
+            if record.status != "failed":  # there was no room for the frame that counts
+                with self.writer.queue.lock:
+                    self.writer.queue.counted["failed"] += 1
             record.status, record.error = "failed", error
         return record
 
@@ -164,7 +169,9 @@ class Pipeline:
             return
         self.listener.stop(max(0.0, deadline_s - time.monotonic()))
         if not self.listener.is_alive:
-            self.writer.tidy_up(lambda: time.monotonic() >= deadline_s)
+            # What the thread was in the middle of, too: whoever opens a log only for a moment brings all home.
+            left_s = max(0.0, deadline_s - time.monotonic())
+            self.writer.tidy_up(lambda: time.monotonic() >= deadline_s, left_s)
         if waiting := self.queue.qsize():
             self._tell_what_is_left(waiting, self.writer.stash())
         self.writer.close_files(max(0.0, deadline_s - time.monotonic()))
@@ -192,7 +199,9 @@ class Pipeline:
         self._report(WriteError(f"{path}: {waiting} records could not be written in time ({fault}); {'; '.join(told)}"))
 
     def _close_budget_s(self) -> float:
-        return max(0.0, self.options.close_timeout - self._spent_s())
+        left_s = max(0.0, self.options.close_timeout - self._spent_s())
+        # logging.shutdown comes behind our end, and flushes and closes each handler once more.
+        return left_s if _exit.deadline_s is None else max(0.0, min(left_s, _exit.deadline_s - time.monotonic()))
 
     def _spent_s(self) -> float:
         """Return what a flush of the same records took a moment ago: a close right behind it shares its budget."""
@@ -278,6 +287,7 @@ class _Exit:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.begun = False
+        self.deadline_s: float | None = None
         self.has_warned = False
         self._running: set[Pipeline] = set()
         self._is_watching = False
@@ -317,11 +327,26 @@ class _Exit:
             warn_of_disabled_logger()
         running = list(self._running)
         deadline_s = time.monotonic() + max((one.options.close_timeout for one in running), default=0.0)
-        # One log that stands still must not cost the others their turn.
+        self.deadline_s = deadline_s
+        thrown: BaseException | None = None
+        # Round by round: one log that stands still must not cost the others their turn. And whoever is in a hurry
+        # (a second Ctrl-C, a manager that repeats its SIGTERM) cuts the time short, not the records.
+        waiting = running
+        while waiting:
+            for pipeline in waiting:
+                try:
+                    left_s = max(0.0, deadline_s - time.monotonic())
+                    pipeline.flush(min(_FIRST_LOOK_S, left_s / len(waiting), pipeline.options.close_timeout))
+                except BaseException as error:  # noqa: BLE001  it is raised again below
+                    thrown, deadline_s = error, min(deadline_s, time.monotonic() + _FIRST_LOOK_S)
+            waiting = [one for one in waiting if one.writer.has_waiting() and time.monotonic() < deadline_s]
         for pipeline in running:
-            pipeline.flush(min(_FIRST_LOOK_S, pipeline.options.close_timeout))
-        for pipeline in running:
-            pipeline.end(deadline_s)
+            try:
+                pipeline.end(deadline_s)
+            except BaseException as error:  # noqa: BLE001  the same
+                thrown, deadline_s = error, time.monotonic()
+        if thrown is not None:
+            raise thrown
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the parent's threads are not here, and its hooks may not run here."""

@@ -14,9 +14,10 @@ from __future__ import annotations
 import _thread
 import logging
 import queue
+import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BLOCK_BYTES", "LineQueue", "PreparedRecord"]
 
 MAX_BLOCK_BYTES = 1 << 20
+_BEHIND: Final = slice(sys.maxsize, None)  # the place behind the last of a list, however long that is
 
 
 class PreparedRecord(logging.LogRecord):
@@ -90,6 +92,8 @@ class LineQueue:
         if (parents := getattr(self, "journal", None)) is not None:
             parents.close()  # our copy: its lock is the parent's
         self.lock = threading.RLock()
+        self._stashing = threading.RLock()
+        self._stashed_seq = 0
         self.writer_id = new_writer_id()
         self._tail = tail_of(self.writer_id)
         self.listening = False
@@ -128,14 +132,14 @@ class LineQueue:
             while True:
                 seq = self._seq
                 line = seal(body, self._tail, seq)
-                waiting, size = len(self._lines), len(line)
+                new, waiting, size = (line,), len(self._lines), len(line)
                 if seq == self._seq:  # no signal handler has logged meanwhile and taken the number
                     break
-            # One statement without a call in it, and what can fail for want of memory first: an exception or a signal
-            # handler finds the record taken, numbered and counted, or nothing of it.
-            self._lines[waiting:], self._seq, self._bytes, self.encode_errors, record.line = (
-                (line,), seq + 1, (self._bytes if waiting else 0) + size, self.encode_errors + replaced, line,
-            )  # fmt: skip
+            # One statement, in which nothing is called, nothing is made that could set off a collection (a __del__
+            # may log), and what may fail for want of memory comes first: an exception, a signal handler or a __del__
+            # finds the record taken and numbered, or neither.
+            self._lines[_BEHIND], self._seq, record.line = new, seq + 1, line
+            self._bytes, self.encode_errors = (self._bytes if waiting else 0) + size, self.encode_errors + replaced
             if waiting + 1 == self.batch_size:
                 # Not self.wake(): with the stack nearly full a call could raise, of a record that is taken already.
                 try:  # noqa: SIM105  the same
@@ -163,17 +167,16 @@ class LineQueue:
 
     def withdraw(self, record: PreparedRecord) -> bool:
         """Take *record*'s line back as ``failed``; False if it has left already. Only in the writer's turn."""
-        line, at = record.line or b"", -1
+        if self.is_stashed(record):
+            return False
         with self.lock:
-            size = len(line)
-            while self._lines[at : at + 1] != [line]:  # not found yet, or no more there: a signal handler has flushed
-                at = next((at for at, other in enumerate(self._lines) if other == line), -1)
-                if at < 0:
-                    return False
-            # One statement without a call in it, as above: never gone and not counted, nor failed and still there.
-            self._lines[at : at + 1], self._bytes, self.counted["failed"], record.line, record.status = (
-                (), self._bytes - size, self.counted["failed"] + 1, None, "failed",
-            )  # fmt: skip
+            lines = self._lines
+            if record.line is None or record.line not in lines:
+                return False
+            place, size = slice(at := lines.index(record.line), at + 1), len(record.line)
+            # One statement, as in put().
+            lines[place], self.counted["failed"], record.status = (), self.counted["failed"] + 1, "failed"
+            self._bytes -= size
         return True
 
     def has_room(self, size: int) -> bool:
@@ -205,11 +208,10 @@ class LineQueue:
     def consume(self, count: int) -> None:
         """Forget the first *count* lines: they have arrived. Ends the intent."""
         with self.lock:
-            arrived = self._lines[:count]
+            arrived, place = self._lines[:count], slice(count)
             self._bytes -= sum(map(len, arrived))
-            # One statement without a call in it: an exception thrown into this thread finds the lines either
-            # still there or counted, never neither.
-            self._lines, self._consumed, self.intent = self._lines[count:], self._consumed + count, None
+            # One statement, as in put(): whatever comes finds the lines still there or counted, never neither.
+            self._lines[place], self._consumed, self.intent = (), self._consumed + count, None
         if self.journal is not None and arrived:
             self._forget_in_journal(self.journal, seq_of(arrived[-1]) + 1)
 
@@ -220,9 +222,10 @@ class LineQueue:
         Raises:
             OSError: The journal does not take it, so nothing may be appended: a kill in between could double it.
         """
+        # In this order: stash() sets the journal and then looks for an intent, so one of the two sees the other's.
+        self.intent = intent
         if self.journal is not None:
             self.journal.mark(intent.first_seq, intent)
-        self.intent = intent
 
     # -- the journal
 
@@ -233,25 +236,41 @@ class LineQueue:
         Raises:
             OSError: The journal cannot be made.
 
-        Threads: one at a time.
+        Threads: any.
         """
-        journal = self.journal or make(self.writer_id)
-        with self.lock:
-            self.journal, lines, intent = journal, self._lines[:], self.intent
-        if intent is not None:
-            journal.mark(intent.first_seq, intent)
-        new = [line for line in lines if seq_of(line) >= journal.next_seq]
-        return len(new) - journal.store(new)
+        with self._stashing:
+            self.journal = journal = self.journal or make(self.writer_id)
+            while (intent := self.intent) is not None:
+                journal.mark(intent.first_seq, intent)
+                if self.intent is intent:
+                    break
+            with self.lock:
+                new = [line for line in self._lines if seq_of(line) >= journal.next_seq]
+                # Until it is known how many the disk takes, none of them may be refused any more.
+                self._stashed_seq = seq_of(new[-1]) + 1 if new else journal.next_seq
+            try:
+                journal.store(new)
+            finally:
+                self._stashed_seq = journal.next_seq
+            with self.lock:
+                last_seq = seq_of(new[-1]) if new else -1
+                return sum(journal.next_seq <= seq_of(line) <= last_seq for line in self._lines)
+
+    def is_stashed(self, record: PreparedRecord) -> bool:
+        """Say whether *record* waits and is in the journal as well, or may be."""
+        line = record.line
+        return self.journal is not None and line in self._lines and seq_of(line) < self._stashed_seq
 
     def _forget_in_journal(self, journal: Journal, consumed: int) -> None:
         # What cannot be noted is not lost: the intent that is noted there leads to the bytes in the file.
         with suppress(OSError):
             journal.mark(consumed, None)
-            with self.lock:
-                if self._lines or self.journal is not journal:
-                    return
-                self.journal = None
-            journal.remove()
+            with self._stashing:
+                with self.lock:
+                    if self._lines or self.journal is not journal:
+                        return
+                    self.journal = None
+                journal.remove()
 
     # -- the listener's side
 

@@ -20,9 +20,19 @@ from ._paths import utc_suffix
 if TYPE_CHECKING:
     from ._options import Options
 
-__all__ = ["ROTATED", "next_rollover", "period", "remove_surplus", "rotate", "rotated_files", "uncompressed_files"]
+__all__ = [
+    "ROTATED",
+    "files_of",
+    "next_rollover",
+    "period",
+    "remove_surplus",
+    "rotate",
+    "rotated_files",
+    "uncompressed_files",
+]
 
 ROTATED: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z(\.gz)?\Z")
+_WAS_LOG: Final = re.compile(r"(sealed-)?[\d.-]*\d(T\d{6}\.\d{6}Z)?(\.gz)?\Z")
 _SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": 86_400}
 _DAY_S: Final = 86_400
 _NEVER: Final = float("inf")
@@ -97,6 +107,11 @@ def uncompressed_files(path: str) -> list[str]:
     """Return the rotated files of *path* that are not compressed, or not to the end, oldest first."""
     stems = {name.removesuffix(".gz.part") for name in _names_behind(path) if not name.endswith(".gz")}
     return [f"{path}.{stem}" for stem in sorted(stems) if ROTATED.match(stem)]
+
+
+def files_of(path: str) -> list[str]:
+    """Return the files that were the log at *path*, under our names or a number as logrotate gives, newest first."""
+    return [f"{path}.{name}" for name in reversed(_names_behind(path)) if _WAS_LOG.match(name)]
 
 
 def _names_behind(path: str) -> list[str]:

@@ -138,19 +138,21 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
 
     def _arrived(self, intent: Intent, lines: list[bytes]) -> int:
         """Return how many of *lines*, which were about to be appended, stand where *intent* says."""
-        file = (intent.device, intent.inode)
-        if self.stream is not None and not self.stream.closed and _lock.identity(self.stream.fileno()) == file:
-            return _append.arrived_lines(self.stream.fileno(), intent.start, lines)
-        packed = []
-        for path in (self.baseFilename, *reversed(_rotate.rotated_files(self.baseFilename))):
-            with contextlib.suppress(FileNotFoundError):
-                if path.endswith(".gz"):
-                    packed.append(path)
-                elif _lock.identity(path) == file:
-                    with open_regular(path, os.O_RDONLY, 0, create=False) as other:
-                        return _append.arrived_lines(other.fileno(), intent.start, lines)
-        # Compressed since: the number of the plain file says nothing any more, but the place in it does.
-        return max((arrived_in_compressed(path, intent.start, lines) for path in packed), default=0)
+        # The place and the bytes decide, not the file's number: a container that starts again has another device, and
+        # the next log soon has the inode of one that was compressed.
+        if not lines:
+            return 0
+        if self.stream is not None and not self.stream.closed:
+            if found := _append.arrived_lines(self.stream.fileno(), intent.start, lines):
+                return found
+        rotated = _rotate.files_of(self.baseFilename)
+        plain = [self.baseFilename, *(path for path in rotated if not path.endswith(".gz"))]
+        for path in plain:
+            with contextlib.suppress(FileNotFoundError), open_regular(path, os.O_RDONLY, 0, create=False) as other:
+                if found := _append.arrived_lines(other.fileno(), intent.start, lines):
+                    return found
+        packed = (path for path in rotated if path.endswith(".gz"))
+        return next(filter(None, (arrived_in_compressed(path, intent.start, lines) for path in packed)), 0)
 
     # -- a new file, under the lock
 
@@ -258,7 +260,9 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             except RuntimeError:
                 lock_error: Exception | None = self._lock_error  # its type anew: _do_lock sets it
                 # Without an error of ours, the parent has swallowed one that was thrown in from outside.
-                raise lock_error or WriteError(f"{self.baseFilename}: the waiting for its lock was interrupted") from None
+                raise lock_error or WriteError(
+                    f"{self.baseFilename}: the waiting for its lock was interrupted"
+                ) from None
             if self.stream_lock is not None and not _lock.is_replaced(self.stream_lock, self.lockFilename):
                 return
             # Somebody removed the lock file: others will lock a new one, so this one protects nothing.

@@ -26,7 +26,7 @@ from ._options import Options
 from ._queue import MAX_BLOCK_BYTES, LineQueue, PreparedRecord
 from ._retry import pauses
 from ._shared_file import SharedFileHandler
-from .errors import AppendError, LockTimeoutError, RefusedError, WriteError
+from .errors import AppendError, LockTimeoutError, LogPathError, RefusedError, WriteError
 from .formatter import AIResponseFormatter
 from .record import default_log_path
 from .stats import Snapshot, tell
@@ -69,6 +69,7 @@ class BatchFileHandler(SharedFileHandler):
         """Whether a pipeline decides when to flush and close; `logging.shutdown` then asks that one, not us."""
         self.report: Callable[[Exception], None] = partial(tell, self)
         self._batching = False
+        self._blinded: list[object] = []
         self.configure(self.options)
         forget_in_child(self)
         self._open_early()
@@ -133,6 +134,8 @@ class BatchFileHandler(SharedFileHandler):
         """Write what waits and close the descriptors; a later record opens them again."""
         if not self.is_owned:
             self.flush()
+            if self.queue.qsize() and (lost := self.stash()):
+                self.report(WriteError(f"{self.baseFilename}: {lost} records are lost when this process ends"))
             self.close_files(self.options.close_timeout)
             logging.Handler.close(self)
 
@@ -258,8 +261,12 @@ class BatchFileHandler(SharedFileHandler):
         try:
             self._append_waiting(self.queue.position, deadline_s)
         except _FAULTS as error:
-            if may_wait and has_room:
+            # While it is not settled what has arrived, it may be in the file, and then it cannot be refused any more.
+            if (may_wait and has_room) or self.queue.intent is not None:
                 self._note(error)
+                return
+            if self.queue.is_stashed(record):  # another thread has closed meanwhile
+                self.queue.count_as(record, "spilled")
                 return
             if self.queue.withdraw(record):
                 self.refuse(record, f"nothing more can wait and the log refuses: {error}", is_counted=True)
@@ -296,18 +303,22 @@ class BatchFileHandler(SharedFileHandler):
         descriptor = self._open_stream()
         room = max(self.maxBytes - start, 1) if self.maxBytes else MAX_BLOCK_BYTES
         lines = self._fitting(descriptor, start, source.head(min(room, MAX_BLOCK_BYTES)))
-        info = os.fstat(descriptor)
+        info, writer_id = os.fstat(descriptor), self.queue.writer_id
         source.note(Intent(info.st_dev, info.st_ino, start, len(lines), seq_of(lines[0])))
         try:
             _append.append_block(descriptor, b"".join(lines), path=self.baseFilename)
         except AppendError as error:
+            self._must_be(writer_id)
             whole, whole_bytes = _whole(lines, error.written_bytes)
-            # The error may be one that was thrown in from outside (a TimeoutError is an OSError), behind a write that
-            # succeeded. Where the file is not as told, the intent stays, and the bytes decide at the next attempt.
-            if _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes):
-                source.consume(whole)
+            _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes)
+            source.consume(whole)
             raise
+        self._must_be(writer_id)
         source.consume(len(lines))
+
+    def _must_be(self, writer_id: str) -> None:
+        if self.queue.writer_id != writer_id:
+            raise WriteError(f"{self.baseFilename}: the process was forked in mid-append; the block is its parent's")
 
     def _settle_intent(self, source: LineQueue | Orphan) -> None:
         """Find out how much of an interrupted append has arrived: the intent says where, the bytes decide."""
@@ -334,11 +345,15 @@ class BatchFileHandler(SharedFileHandler):
         """Say whether there is a journal beside the log, of a living writer or of one that is gone."""
         return has_journals(journal_directory(self.baseFilename))
 
-    def tidy_up(self, is_needed: Callable[[], bool]) -> bool:
-        """See to old files, and now and then to the journals of writers that are gone; see the parent's."""
-        if time.monotonic() >= self._look_s:
+    def tidy_up(self, is_needed: Callable[[], bool], lock_timeout: float | None = None) -> bool:
+        """
+        See to old files, and now and then to the journals of writers that are gone; see the parent's.
+
+        With a *lock_timeout* the journals are looked for at once, and the log's lock is not waited for any longer.
+        """
+        if lock_timeout is not None or time.monotonic() >= self._look_s:
             self._look_s = time.monotonic() + _LOOK_EVERY_S
-            self.replay(is_needed, self.options.lock_timeout)
+            self.replay(is_needed, self.options.lock_timeout if lock_timeout is None else lock_timeout)
         return super().tidy_up(is_needed)
 
     def replay(self, is_over: Callable[[], bool], lock_timeout: float) -> None:
@@ -354,7 +369,9 @@ class BatchFileHandler(SharedFileHandler):
                     if is_over():
                         return
                 orphan.remove()
-            except _FAULTS as error:
+            except (LogPathError, OSError) as error:  # of this journal, or so quick that the next may try, too
+                self._note(error)
+            except WriteError as error:
                 self._note(error)
                 return
             finally:
@@ -364,6 +381,11 @@ class BatchFileHandler(SharedFileHandler):
         """Forget the parent's lines, descriptors and locks."""
         self._at_fork_reinit()
         # Closed, not unlocked: the lock belongs to the open file that parent and child share.
+        if self.turn.is_taken_here():
+            # A signal handler has forked in the middle of our append, and may go on there: what it still writes must
+            # go nowhere, least of all into a file of the application's that gets the number next.
+            self._blinded.append(_append.blind(self.stream, self.stream_lock))
+            self.stream = self.stream_lock = None
         self._drop_descriptors()
         self._creation_pid = os.getpid()
         self._batching = False
