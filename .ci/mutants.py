@@ -411,6 +411,7 @@ def _become_pytest(tree: Path, output: Path, arguments: tuple[str, ...]) -> NoRe
         sys.path[0] = os.environ["PYTHONPATH"] = str(tree)
         tempfile.tempdir = os.environ["TMPDIR"] = str(tree.parent)
         os.environ.pop("HYPOTHESIS_PROFILE", None)
+        os.environ["COLUMNS"] = "500"  # or pytest leaves out why a test failed
         if "-x" in arguments:  # what the unbroken code compiles to, all runs use; of a mutant nothing is kept
             sys.dont_write_bytecode = True
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"

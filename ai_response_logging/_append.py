@@ -112,14 +112,17 @@ def repair_tail(descriptor: int, path: str, file_mode: int) -> str:
     return torn
 
 
-def blind(*files: FileIO | None) -> list[FileIO]:
-    """Let the descriptors of *files* lead nowhere, under their numbers; whoever keeps the result keeps these taken."""
+_blinded: list[FileIO] = []
+
+
+def blind(*files: FileIO | None) -> None:
+    """Let the descriptors of *files* lead nowhere, and keep their numbers taken for as long as the process lives."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    kept = [file for file in files if file is not None and not file.closed]
-    for file in kept:
-        os.dup2(null, file.fileno(), inheritable=False)
+    for file in files:
+        if file is not None and not file.closed:
+            os.dup2(null, file.fileno(), inheritable=False)
+            _blinded.append(file)
     os.close(null)
-    return kept
 
 
 def _last_line_start(descriptor: int, size: int) -> int:

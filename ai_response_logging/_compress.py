@@ -64,7 +64,7 @@ _in_work: Final = _InWork()
 forget_in_child(_in_work)
 
 
-def compress_steps(file: str, file_mode: int) -> Iterator[None]:
+def compress_steps(file: str, file_mode: int) -> Generator[None, None, None]:
     """
     Compress the rotated *file*, a few milliseconds of work a step; a generator that is closed early undoes its.
 

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
@@ -25,7 +25,7 @@ from .record import logged_at
 from .stats import FaultLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from io import FileIO
 
     from ._journal_format import Intent
@@ -35,6 +35,7 @@ __all__ = ["SharedFileHandler"]
 
 # Faults at set-up that no waiting cures; a full disk or a full descriptor table may.
 _NEVER = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+_DAY_S = 86_400
 _HEAD_BYTES = 1024  # of a line, in which it says its time
 
 
@@ -60,9 +61,9 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         self.rotations = 0
         self._lock_budget_s = self.options.lock_timeout
         self._lock_error: Exception | None = None
-        self._period: tuple[tuple[int, int], float, float] | None = None
+        self._period: tuple[bytes, float, float] | None = None
         self._has_surplus = self._is_untidy = True  # what another process, or other options, left
-        self._chores: Iterator[None] = iter(())
+        self._chores: Any = _nothing()  # a generator; the type checker does not know its gi_running
 
     def _open_early(self) -> None:
         """Open all descriptors now, so that a full descriptor table later does not matter; other faults can wait."""
@@ -142,9 +143,9 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         # the next log soon has the inode of one that was compressed.
         if not lines:
             return 0
-        if self.stream is not None and not self.stream.closed:
-            if found := _append.arrived_lines(self.stream.fileno(), intent.start, lines):
-                return found
+        stream = self.stream
+        if stream and not stream.closed and (found := _append.arrived_lines(stream.fileno(), intent.start, lines)):
+            return found
         rotated = _rotate.files_of(self.baseFilename)
         plain = [self.baseFilename, *(path for path in rotated if not path.endswith(".gz"))]
         for path in plain:
@@ -169,15 +170,15 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         logged_s = logged_at(line[:_HEAD_BYTES])
         # A late line of the period before stays with this one. A file that begins further in the future than it is
         # long was begun under a wrong clock: waiting for its end could take years.
-        return (now_s if logged_s is None else logged_s) >= over_s or began_s - now_s > over_s - began_s
+        return (now_s if logged_s is None else logged_s) >= over_s or began_s - now_s > max(over_s - began_s, _DAY_S)
 
     def _period_of(self, descriptor: int) -> tuple[float, float]:
-        info = os.fstat(descriptor)
-        file = (info.st_dev, info.st_ino)
-        if self._period is None or self._period[0] != file:
-            first = os.pread(descriptor, _HEAD_BYTES, 0)
+        # Read anew each time: somebody may have emptied the file, or another one may have got its number.
+        first = os.pread(descriptor, _HEAD_BYTES, 0)
+        if self._period is None or self._period[0] != first:
             # Where the first line says no time, the file's last change must do.
-            self._period = (file, *_rotate.period(logged_at(first) or info.st_mtime, self.options))
+            began_s = logged_at(first) or os.fstat(descriptor).st_mtime
+            self._period = (first, *_rotate.period(began_s, self.options))
         return self._period[1:]
 
     def _fitting(self, descriptor: int, start: int, lines: list[bytes]) -> list[bytes]:
@@ -220,21 +221,40 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
 
         One step, of milliseconds, is always made: under a load that never ends old files must not pile up.
         """
-        if self._is_untidy:
-            self._is_untidy, self._chores = False, self._do_chores()
+        while not self._chores.gi_running:  # else we have interrupted it, or another thread is at it
+            try:
+                next(self._chores)
+            except StopIteration:
+                if not self._is_untidy:
+                    return True
+                self._is_untidy, self._chores = False, self._do_chores()
+                continue
+            except ValueError:  # the same, between our look and our step
+                return False
+            if is_needed():
+                return False
+        return False
+
+    def _do_chores(self) -> Generator[None, None, None]:
         try:
-            for _ in self._chores:
-                if is_needed():
-                    return False
+            for file in _rotate.uncompressed_files(self.baseFilename) if self.options.compress else ():
+                yield from self._compress(file)
+        except OSError as error:  # the directory cannot be listed now
+            self._note(error)
+        self._remove_surplus()
+
+    def _compress(self, file: str) -> Generator[None, None, None]:
+        try:
+            yield from compress_steps(file, self.options.file_mode)
         except (WriteError, OSError) as error:  # no room for a compressed file, say: the plain one is as good
             self._note(error)
-        return not self._is_untidy
 
-    def _do_chores(self) -> Iterator[None]:
-        if self.options.compress:
-            for file in _rotate.uncompressed_files(self.baseFilename):
-                yield from compress_steps(file, self.options.file_mode)
-        self._remove_surplus()
+    def _drop_chores(self) -> None:
+        """Undo what is half done; the next one to tidy up begins it anew."""
+        if not self._chores.gi_running:
+            self._is_untidy = self._is_untidy or self._chores.gi_frame is not None
+            with contextlib.suppress(ValueError):  # another thread has taken it up just now
+                self._chores.close()
 
     # -- the lock: concurrent-log-handler's hooks
 
@@ -271,3 +291,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
                 self.stream_lock.close()
             if time.monotonic() > deadline_s:
                 raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the lock file is replaced again and again")
+
+
+def _nothing() -> Generator[None, None, None]:
+    """Return a generator that has nothing to do."""
+    yield from ()

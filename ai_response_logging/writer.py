@@ -69,7 +69,6 @@ class BatchFileHandler(SharedFileHandler):
         """Whether a pipeline decides when to flush and close; `logging.shutdown` then asks that one, not us."""
         self.report: Callable[[Exception], None] = partial(tell, self)
         self._batching = False
-        self._blinded: list[object] = []
         self.configure(self.options)
         forget_in_child(self)
         self._open_early()
@@ -152,6 +151,7 @@ class BatchFileHandler(SharedFileHandler):
         try:
             # Nor before it is settled what an interrupted append left: only this descriptor still leads to it.
             if self.turn.acquire(timeout) and self.queue.intent is None:
+                self._drop_chores()
                 # Not the parent's close(): it needs logging's own lock, and whoever holds that one may wait for us.
                 self._drop_descriptors()
         finally:
@@ -384,7 +384,7 @@ class BatchFileHandler(SharedFileHandler):
         if self.turn.is_taken_here():
             # A signal handler has forked in the middle of our append, and may go on there: what it still writes must
             # go nowhere, least of all into a file of the application's that gets the number next.
-            self._blinded.append(_append.blind(self.stream, self.stream_lock))
+            _append.blind(self.stream, self.stream_lock)
             self.stream = self.stream_lock = None
         self._drop_descriptors()
         self._creation_pid = os.getpid()
