@@ -357,7 +357,6 @@ def _is_killed(tree: Path, mutant: Mutant) -> bool:
     file.write_text(text.replace(mutant.old, mutant.new), "utf-8")
     os.utime(file, (0, 0))  # bytecode is told by second and size, and both may be as before
     try:
-        compile(file.read_text("utf-8"), mutant.file, "exec", dont_inherit=True)
         code, printed = _pytest(tree, "-x", f"--timeout={TEST_LIMIT_S}", mutant.tests, limit_s=RUN_LIMIT_S)
     finally:
         file.write_text(text, "utf-8")
@@ -411,7 +410,7 @@ def _become_pytest(tree: Path, output: Path, arguments: tuple[str, ...]) -> NoRe
         sys.path[0] = os.environ["PYTHONPATH"] = str(tree)
         tempfile.tempdir = os.environ["TMPDIR"] = str(tree.parent)
         os.environ.pop("HYPOTHESIS_PROFILE", None)
-        os.environ["COLUMNS"] = "500"  # or pytest leaves out why a test failed
+        os.environ["COLUMNS"] = "300"  # or pytest leaves out why a test failed
         if "-x" in arguments:  # what the unbroken code compiles to, all runs use; of a mutant nothing is kept
             sys.dont_write_bytecode = True
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"

@@ -16,7 +16,8 @@ DEFAULTS = {
     "queue_max_size": 1000, "queue_max_bytes": 64 * 1024 * 1024, "batch_size": 10, "flush_interval": 5,
     "max_retries": 3, "retry_delay": 0.5, "durability": "crash", "lock_timeout": 10, "caller_timeout": 1,
     "close_timeout": 10, "max_bytes": 0, "when": "", "interval": 1, "utc": False, "backup_count": 0,
-    "retain_days": 0, "max_total_bytes": 0, "compress": False, "file_mode": 0o600, "directory_mode": 0o700, "journal_directory": None,
+    "retain_days": 0, "max_total_bytes": 0, "compress": False, "file_mode": 0o600, "directory_mode": 0o700,
+    "journal_directory": None,
 }  # fmt: skip
 # name: least, most
 COUNTS = {
