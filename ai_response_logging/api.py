@@ -151,14 +151,21 @@ def _default_handler() -> AIResponseHandler:
     logger = logging.getLogger(LOGGER_NAME)
     if logger.disabled:
         warn_of_disabled_logger()
-    for handler in logger.handlers:
-        if isinstance(handler, AIResponseHandler):
-            return handler
+    handler = _handler_reached_from(logger)
+    if handler is not None:
+        return handler
     with _state.lock:
-        for handler in logger.handlers:  # another thread was quicker
+        return _handler_reached_from(logger) or config.attach_default()  # another thread may have been quicker
+
+
+def _handler_reached_from(logger: logging.Logger | None) -> AIResponseHandler | None:
+    """Return the handler of ours that a record logged through *logger* would come to."""
+    while logger is not None:
+        for handler in logger.handlers:
             if isinstance(handler, AIResponseHandler):
                 return handler
-        return config.attach_default()
+        logger = logger.parent if logger.propagate else None
+    return None
 
 
 def _log_to(handler: AIResponseHandler, fields: dict[str, Any]) -> LogResult:

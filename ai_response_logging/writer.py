@@ -221,7 +221,7 @@ class BatchFileHandler(SharedFileHandler):
             raise LockTimeoutError(self.baseFilename, 0.0, "the write that this call interrupts")
         try:
             if not self.turn.acquire(timeout):
-                raise LockTimeoutError(self.baseFilename, timeout, "another thread of this process")
+                raise _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
             self._append_waiting(self.queue.position if until is None else until, deadline_s, source)
         finally:
             try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
@@ -248,7 +248,8 @@ class BatchFileHandler(SharedFileHandler):
             if self.turn.acquire(timeout):
                 self._write_in_turn(record, deadline_s, outcome, may_wait=may_wait)
             else:
-                self.refuse(record, f"the queue is full and the log was busy for {timeout:g} s")
+                busy = _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
+                self.refuse(record, f"the queue is full and the log was busy for {timeout:g} s: {busy}")
         finally:
             try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
                 self.turn.free()
@@ -310,8 +311,10 @@ class BatchFileHandler(SharedFileHandler):
         except AppendError as error:
             self._must_be(writer_id)
             whole, whole_bytes = _whole(lines, error.written_bytes)
-            _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes)
-            source.consume(whole)
+            if _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes):
+                source.consume(whole)
+            else:  # the file is not as told: a TimeoutError from a signal handler is an OSError too, behind the write
+                self._settle_intent(source)
             raise
         self._must_be(writer_id)
         source.consume(len(lines))
