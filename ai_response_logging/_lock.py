@@ -30,8 +30,18 @@ R = TypeVar("R")
 if sys.platform != "win32":  # there the import works, and the handler says that it cannot record
     from fcntl import LOCK_UN, flock
 
-__all__ = ["LOCK_UN", "Turn", "acquire", "busy", "flock", "identity", "is_replaced", "takes_turn", "try_acquire"]
-
+__all__ = [
+    "LOCK_UN",
+    "Turn",
+    "acquire",
+    "busy",
+    "flock",
+    "held_elsewhere",
+    "identity",
+    "is_replaced",
+    "takes_turn",
+    "try_acquire",
+]
 
 _HOLDERS: set[CodeType] = set()
 
@@ -130,10 +140,16 @@ def acquire(lock_file: FileIO, timeout: float, log_path: str) -> None:
 
 
 def busy(lock_files: Iterable[FileIO | None], waited_s: float, log_path: str) -> LockTimeoutError:
-    """
-    Return the error for a thread whose turn did not come within *waited_s* seconds.
+    """Return the error for a thread whose turn did not come within *waited_s* seconds."""
+    others = LockTimeoutError(log_path, waited_s, "another thread of this process")
+    return held_elsewhere(lock_files, waited_s, log_path) or others
 
-    Whoever holds one of *lock_files* holds up the thread that has the turn, and so is the one to name.
+
+def held_elsewhere(lock_files: Iterable[FileIO | None], waited_s: float, log_path: str) -> LockTimeoutError | None:
+    """
+    Return the error that names another process which holds one of *lock_files*, if there is one.
+
+    It holds up the thread that has the turn, and so is the one to name.
     """
     for lock_file in lock_files:
         strangers = [] if lock_file is None else [one for one in _holders(lock_file) if one.pid != os.getpid()]
@@ -141,7 +157,7 @@ def busy(lock_files: Iterable[FileIO | None], waited_s: float, log_path: str) ->
             now_s = time.monotonic()
             since_s = _refused_since_s.get(lock_file, now_s)
             return LockTimeoutError(log_path, max(waited_s, now_s - since_s), *_diagnosis(strangers))
-    return LockTimeoutError(log_path, waited_s, "another thread of this process")
+    return None
 
 
 def try_acquire(lock_file: FileIO) -> bool:

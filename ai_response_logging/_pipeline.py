@@ -23,7 +23,7 @@ from ._fork import forget_in_child
 from ._journal_format import journal_directory
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
-from .listener import BatchQueueListener
+from .listener import BatchQueueListener, call_in_time
 from .record import LOGGER_NAME, Encoded
 from .stats import Snapshot, tell
 from .writer import BatchFileHandler
@@ -36,6 +36,7 @@ __all__ = ["Pipeline", "pipeline_on"]
 
 _BUDGET_IS_SHARED_S = 1.0
 _FIRST_LOOK_S = 0.25
+_LEAST_STASH_S = 0.5
 
 
 class Pipeline:
@@ -153,18 +154,22 @@ class Pipeline:
         if not self.writer.has_waiting():
             return True
         started_s, position, spent_s = time.monotonic(), self.queue.position, self._spent_s()
-        done = self.writer.drain(budget_s=budget_s)
+        done = None if self.writer.turn.is_mine() or self.queue.is_held_here() else self.listener.drain(budget_s)
+        if done is None:  # nobody else is there, or he would wait for us
+            done = self.writer.drain(budget_s=max(0.0, started_s + budget_s - time.monotonic()))
+        elif not done:
+            self.writer.note_standstill(time.monotonic() - started_s)
         ended_s = time.monotonic()
         self._spent = (position, ended_s, spent_s + ended_s - started_s)
         return done
 
     def close(self, user: logging.Handler, budget_s: float | None = None) -> None:
         """End for *user*: bring home what waits, and end the thread if nobody else uses it."""
-        self.users.discard(user)
         if self.writer.turn.is_mine():  # a signal handler closes in the middle of our write: waiting would be for us
             budget_s = 0.0
         deadline_s = time.monotonic() + (self._close_budget_s() if budget_s is None else budget_s)
         self.flush(deadline_s - time.monotonic())
+        self.users.discard(user)
         if self.users:
             return
         self.listener.stop(max(0.0, deadline_s - time.monotonic()))
@@ -173,9 +178,19 @@ class Pipeline:
             left_s = max(0.0, deadline_s - time.monotonic())
             self.writer.tidy_up(lambda: time.monotonic() >= deadline_s, left_s)
         if waiting := self.queue.qsize():
-            self._tell_what_is_left(waiting, self.writer.stash())
+            self._tell_what_is_left(waiting, self._stash(deadline_s))
         self.writer.close_files(max(0.0, deadline_s - time.monotonic()))
         _exit.forget(self)
+
+    def _stash(self, deadline_s: float) -> int:
+        """Keep what waits in a journal; return how many are not in it. On a disk that stands still, for a while."""
+        if not self.writer.standstill_s():
+            return self.writer.stash()
+        try:
+            lost = call_in_time(self.writer.stash, max(_LEAST_STASH_S, deadline_s - time.monotonic()))
+        except RuntimeError:  # the interpreter is ending: rather late than lost
+            return self.writer.stash()
+        return self.queue.qsize() if lost is None else lost
 
     def is_over(self) -> bool:
         """Say whether nobody uses it any more and nothing waits in it: then a new handler begins a new writer."""

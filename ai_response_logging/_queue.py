@@ -274,6 +274,13 @@ class LineQueue:
 
     # -- the listener's side
 
+    def adapt_wake(self) -> None:
+        """Before a thread begins to wait: if gevent has replaced the locks since, wait on one of its kind."""
+        wake = _thread.allocate_lock()
+        if type(wake) is not type(self._wake):
+            wake.acquire()
+            self._wake = wake
+
     def wake(self) -> None:
         """Let :meth:`wait` return; wakes that nobody waited for are kept, as one."""
         with suppress(RuntimeError):  # it is set already
@@ -306,6 +313,10 @@ class LineQueue:
         return self.get(block=False)
 
     # -- counting
+
+    def is_held_here(self) -> bool:
+        """Say whether the calling thread is in the middle of a change: a signal handler has interrupted it."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001  as threading.Condition
 
     def qsize(self) -> int:
         """Return how many records wait."""

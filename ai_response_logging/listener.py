@@ -14,7 +14,7 @@ import logging.handlers
 import queue as queues
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._fork import forget_in_child
 from ._queue import LineQueue
@@ -24,9 +24,33 @@ from .writer import BatchFileHandler
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["BatchQueueListener"]
+__all__ = ["BatchQueueListener", "call_in_time"]
 
+R = TypeVar("R")
+
+_ANSWER_S = 0.05  # beyond a request's deadline, for its answer
 _IDLE_S = 5.0  # between two looks when no interval is set: what a full disk refused is tried again
+
+
+class _Request:
+    """Somebody who waits until what is queued has arrived."""
+
+    def __init__(self, budget_s: float) -> None:
+        self.deadline_s = time.monotonic() + budget_s
+        self.done: bool | None = False
+        self._is_answered = _thread.allocate_lock()  # a flag, as in _Server: locked = not yet
+        self._is_answered.acquire()
+
+    def answer(self, *, done: bool | None) -> None:
+        """Say whether all has arrived; None if nobody will see to it."""
+        self.done = done
+        self._is_answered.release()
+
+    def wait(self) -> bool | None:
+        """Return the answer; False if none comes in time."""
+        left_s = max(0.0, self.deadline_s - time.monotonic())
+        self._is_answered.acquire(timeout=min(left_s + _ANSWER_S, threading.TIMEOUT_MAX))
+        return self.done
 
 
 class _Server(threading.Thread):
@@ -39,11 +63,14 @@ class _Server(threading.Thread):
 
     def __init__(self, serve: Callable[[], None]) -> None:
         super().__init__(target=serve, name="ai-response-listener", daemon=True)
-        self.is_stopping = self.is_announced = self.owes_sentinel = False
+        self.is_stopping = self.is_announced = self.owes_sentinel = self.is_over = False
+        self.requests: list[_Request] = []
         # Not an Event: an exception thrown into its set() leaves its lock held, a signal handler in there waits for
         # itself. A bare lock used as a flag: locked = sleep on.
         self._halt = _thread.allocate_lock()
         self._halt.acquire()
+        self._over = _thread.allocate_lock()  # the same: locked = at work
+        self._over.acquire()
 
     def is_serving(self) -> bool:
         """Say whether it runs, or is about to, and will go on to."""
@@ -52,13 +79,45 @@ class _Server(threading.Thread):
     def halt(self) -> None:
         """Tell it to end, when it has handed over what waits."""
         self.is_stopping = True
+        self.cut_pause()
+
+    def cut_pause(self) -> None:
+        """Let the pause that it makes, or makes next, be over."""
         with contextlib.suppress(RuntimeError):  # it has been told already
             self._halt.release()
 
+    def end(self) -> None:
+        """Say that it has done its last. Called by the thread itself."""
+        self.is_over = True
+        while self.requests:
+            self.requests.pop().answer(done=None)
+        self._over.release()
+
+    def await_end(self, timeout: float) -> None:
+        """Wait at most *timeout* seconds for its end."""
+        # Not join() alone: gevent, patching after our import, gives us a thread whose join sees no end.
+        if self._over.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
+            self._over.release()
+            self.join(_ANSWER_S)
+
     def pause(self, timeout: float) -> None:
-        """Sleep *timeout* seconds, or until it is to end. Called by the thread itself."""
+        """Sleep *timeout* seconds, or until it is to end or to hurry. Called by the thread itself."""
         if not self.is_stopping:
             self._halt.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+
+
+def call_in_time(function: Callable[[], R], timeout: float) -> R | None:
+    """
+    Return what *function* returns, called on a thread of its own; None if it has not come back in *timeout* seconds.
+
+    Raises:
+        RuntimeError: The system gives no thread, or the interpreter is ending.
+    """
+    results: list[R] = []
+    thread = threading.Thread(target=lambda: results.append(function()), name="ai-response-stash", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return results[0] if results else None
 
 
 class BatchQueueListener(logging.handlers.QueueListener):
@@ -109,7 +168,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
     def is_alive(self) -> bool:
         """Whether the thread runs."""
         thread = self._thread
-        return thread is not None and thread.is_alive()
+        return thread is not None and not thread.is_over and thread.is_alive()
 
     def start(self) -> None:
         """
@@ -129,6 +188,8 @@ class BatchQueueListener(logging.handlers.QueueListener):
             self._stale_sentinels += 1
         if isinstance(self.queue, LineQueue) and not self.flush_interval:  # each record is a batch of its own
             self.queue.batch_size = 1
+        if isinstance(self.queue, LineQueue):
+            self.queue.adapt_wake()
         try:
             self._thread = thread
             thread.start()
@@ -153,9 +214,27 @@ class BatchQueueListener(logging.handlers.QueueListener):
             self._announce_end(thread)
         if thread is threading.current_thread() or thread.ident is None:  # or a signal handler stops what just starts
             return
-        thread.join(timeout)
-        if self._thread is thread and not thread.is_alive():
+        thread.await_end(threading.TIMEOUT_MAX if timeout is None else timeout)
+        if self._thread is thread and thread.is_over:
             self._thread = None
+
+    def drain(self, budget_s: float) -> bool | None:
+        """
+        Have the thread bring home what waits, and say whether it has within *budget_s* seconds; None without a thread.
+
+        A write to a disk that stands still does not return, and no thread of the application's may be in it.
+        """
+        me = self._thread
+        if me is None or me is threading.current_thread():
+            return None
+        request = _Request(budget_s)
+        me.requests.append(request)
+        # It looks for requests behind its end, and we at its end behind the request: one of us sees the other.
+        if me.is_over or not me.is_alive():
+            return None
+        me.cut_pause()
+        self.queue.wake()
+        return request.wait()
 
     def after_fork_in_child(self) -> None:
         """Forget the thread: it stayed in the parent."""
@@ -163,9 +242,11 @@ class BatchQueueListener(logging.handlers.QueueListener):
 
     def _monitor(self) -> None:
         me = threading.current_thread()
-        if not isinstance(me, _Server) or self._thread is not me:  # another thread was quicker to start one
+        if not isinstance(me, _Server):
             return
         try:
+            if self._thread is not me:  # another thread was quicker to start one
+                return
             if isinstance(self.queue, LineQueue):
                 self._serve_lines(self.queue, me)
             else:
@@ -173,6 +254,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
         finally:  # also when foreign code ends the thread (sys.exit in a handler): the next record starts another
             me.halt()
             self._end_listening(me)
+            me.end()
 
     def _end_listening(self, me: _Server) -> None:
         if isinstance(self.queue, LineQueue) and self._thread is me:
@@ -187,7 +269,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
         while True:
             due_s = time.monotonic() + (self.flush_interval or _IDLE_S)
             # A batch that came together while the last one was written has woken nobody: do not sleep on it.
-            if refused or queue.qsize() < queue.batch_size:
+            if not me.requests and (refused or queue.qsize() < queue.batch_size):
                 if not refused:
                     self._tidy_up(queue, me, due_s)
                 queue.wait(max(0.0, due_s - time.monotonic()))
@@ -195,7 +277,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
                 me.halt()
             stopping, refused = me.is_stopping, True  # also if a handler raises: then, too, wait a while
             with self._faults_reported():
-                refused = not self._hand_over_lines(queue, me)
+                refused = not (self._answer(me) if me.requests else self._hand_over_lines(queue, me))
             if self._thread is not me:
                 queue.wake()  # the wake that it took may have been for the one that serves now
                 return
@@ -208,12 +290,23 @@ class BatchQueueListener(logging.handlers.QueueListener):
         """See to old files while no record needs the thread."""
 
         def is_needed() -> bool:
-            return queue.qsize() >= queue.batch_size or me.is_stopping or time.monotonic() >= due_s
+            return bool(me.requests or me.is_stopping or queue.qsize() >= queue.batch_size or time.monotonic() >= due_s)
 
         for handler in self.handlers:
             if isinstance(handler, BatchFileHandler) and handler.queue is queue:
                 with self._faults_reported():
                     handler.tidy_up(is_needed)
+
+    def _answer(self, me: _Server) -> bool:
+        """Bring home what waits within the time of whoever waits for it; False if the file refuses it."""
+        request = me.requests.pop(0)
+        done = False
+        try:
+            left_s = max(0.0, request.deadline_s - time.monotonic())
+            done = all(one.drain(budget_s=left_s) for one in self.handlers if isinstance(one, BatchFileHandler))
+        finally:
+            request.answer(done=done)
+        return done
 
     def _hand_over_lines(self, queue: LineQueue, me: _Server) -> bool:
         """Hand over all that waits; False if the file refuses it."""

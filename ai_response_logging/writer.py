@@ -90,6 +90,7 @@ class BatchFileHandler(SharedFileHandler):
         self.turn = _lock.Turn()
         self.retried = self.replayed = 0
         self._look_s = 0.0
+        self._writes_since_s: float | None = None
 
     # -- logging's side
 
@@ -306,6 +307,7 @@ class BatchFileHandler(SharedFileHandler):
         lines = self._fitting(descriptor, start, source.head(min(room, MAX_BLOCK_BYTES)))
         info, writer_id = os.fstat(descriptor), self.queue.writer_id
         source.note(Intent(info.st_dev, info.st_ino, start, len(lines), seq_of(lines[0])))
+        self._writes_since_s = time.monotonic()
         try:
             _append.append_block(descriptor, b"".join(lines), path=self.baseFilename)
         except AppendError as error:
@@ -316,6 +318,8 @@ class BatchFileHandler(SharedFileHandler):
             else:  # the file is not as told: a TimeoutError from a signal handler is an OSError too, behind the write
                 self._settle_intent(source)
             raise
+        finally:
+            self._writes_since_s = None
         self._must_be(writer_id)
         source.consume(len(lines))
 
@@ -403,6 +407,18 @@ class BatchFileHandler(SharedFileHandler):
             self.queue.count_as(record, "failed")
         record.error = RefusedError(self.baseFilename, reason, record.id)
         self._note(record.error)
+
+    def standstill_s(self) -> float:
+        """Return for how many seconds a thread has been in a write that has not returned; 0.0 if none is."""
+        since_s = self._writes_since_s
+        return 0.0 if since_s is None else max(time.monotonic() - since_s, _LEAST_PAUSE_S)
+
+    def note_standstill(self, waited_s: float) -> None:
+        """Note what keeps the thread that writes from its answer, if it is the disk or a lock of another process's."""
+        if standstill_s := self.standstill_s():
+            self._note(WriteError(f"{self.baseFilename}: a write has not returned for {standstill_s:.1f} s"))
+        elif held := _lock.held_elsewhere((self.stream_lock, self.stream), waited_s, self.baseFilename):
+            self._note(held)
 
     def _note(self, error: Exception) -> None:
         """Remember a fault and tell it, each kind at most once a minute."""

@@ -152,7 +152,7 @@ def test_flush_and_the_close_behind_it_share_one_budget(log_path: Path, monkeypa
         def monotonic() -> float:
             return now[0]
 
-    def drain(*, budget_s: float) -> bool:
+    def drain(budget_s: float) -> bool:
         budgets.append(budget_s)
         now[0] += min(budget_s, 5.0)
         return False
@@ -160,7 +160,7 @@ def test_flush_and_the_close_behind_it_share_one_budget(log_path: Path, monkeypa
     handler.submit(record("a"))
     with monkeypatch.context() as slow:
         slow.setattr(_pipeline, "time", Clock)
-        slow.setattr(handler._pipeline.writer, "drain", drain)
+        slow.setattr(handler._pipeline.listener, "drain", drain)
         slow.setattr(handler._pipeline.listener, "stop", budgets.append)
         slow.setattr(handler._pipeline.writer, "close_files", budgets.append)
         handler.flush()

@@ -17,6 +17,7 @@ import pytest
 from _children import PREAMBLE, Notes, assert_kept, assert_sums, holding_the_lock, lock_file, writer
 from helpers import assert_all_there_once, child_process, has_fork, has_strace, run_child
 
+from ai_response_logging import listener
 from ai_response_logging.handler import AIResponseHandler
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -71,6 +72,15 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the clock in every module of ours."""
     one = Clock()
+    wait = listener._Request.wait
+
+    def wait_for_the_listener(request: listener._Request) -> bool | None:
+        answer = wait(request)
+        if not answer:  # it has slept until then, and so have we
+            one.slept[threading.get_ident()] += max(0.0, request.deadline_s - one.monotonic())
+        return answer
+
+    monkeypatch.setattr(listener._Request, "wait", wait_for_the_listener)
     for name, module in list(sys.modules.items()):
         if name.startswith("ai_response_logging.") and getattr(module, "time", None) is time:
             monkeypatch.setattr(module, "time", one)
