@@ -139,7 +139,7 @@ def _last_line_start(descriptor: int, size: int) -> int:
 
 def _copy_aside(descriptor: int, start: int, end: int, path: str, file_mode: int) -> str:
     torn = f"{path}.torn-{utc_suffix()}"
-    target = create_file(torn, os.O_WRONLY, file_mode)
+    target = create_file(torn, os.O_WRONLY, file_mode, like=path)
     try:
         while start < end:
             piece = os.pread(descriptor, min(_CHUNK, end - start), start)

@@ -1,4 +1,4 @@
-"""Paths: open only regular files, make files and directories with exact modes, and the time as names carry it."""
+"""Paths: open only regular files, make them with exact modes for the right owner, and the time as names carry it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from io import FileIO
 
 from .errors import LogPathError
 
-__all__ = ["create_file", "describe_file_type", "make_directory", "open_regular", "sync_directory", "utc_suffix"]
+__all__ = [
+    "create_file",
+    "describe_file_type",
+    "describe_refusal",
+    "make_directory",
+    "open_regular",
+    "sync_directory",
+    "utc_suffix",
+]
 
 
 def describe_file_type(path: str) -> str:
@@ -32,18 +40,55 @@ def describe_file_type(path: str) -> str:
     return ""
 
 
-def create_file(path: str, flags: int, mode: int) -> int:
-    """Make *path* with exactly *mode* and open it with *flags*; FileExistsError if it is there already."""
+def describe_refusal(path: str) -> str:
+    """Return whose file or directory keeps this process from *path*, and with which mode; nothing if none does."""
+    above = [path]
+    while (parent := os.path.dirname(above[0])) not in ("", above[0]):
+        above.insert(0, parent)
+    for place in above:
+        if not os.path.lexists(place):  # then it cannot be made where it is to stand
+            place = os.path.dirname(place)  # noqa: PLW2901
+            needed = os.W_OK | os.X_OK
+        else:
+            needed = os.X_OK if place != path else os.R_OK | os.W_OK
+        if not os.access(place, needed, effective_ids=os.access in os.supports_effective_ids):
+            info = os.lstat(place)
+            return (
+                f"{place} is owned by {_user_name(info.st_uid)} with mode {stat.S_IMODE(info.st_mode):04o}, "
+                f"and this process runs as {_user_name(os.geteuid())}"
+            )
+    return ""
+
+
+def _user_name(user_id: int) -> str:
+    import pwd  # not on Windows
+
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"user {user_id}"
+
+
+def create_file(path: str, flags: int, mode: int, like: str = "") -> int:
+    """
+    Make *path* with exactly *mode* and open it with *flags*; FileExistsError if it is there already.
+
+    Made by root, it belongs to the owner of the file *like*: a tool that root runs once must not lock a service out.
+    """
     # With no more rights than asked for from the first instant on; fchmod then undoes the umask.
     descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o700)
     with suppress(OSError):  # a file system without modes
         os.fchmod(descriptor, mode)
+    if like and not os.geteuid():
+        with suppress(OSError):  # it is gone, or the file system knows no owners
+            info = os.lstat(like)
+            os.fchown(descriptor, info.st_uid, info.st_gid)
     return descriptor
 
 
-def open_regular(path: str, flags: int, mode: int, *, create: bool = True) -> FileIO:
+def open_regular(path: str, flags: int, mode: int, *, create: bool = True, like: str = "") -> FileIO:
     """
-    Open the regular file at *path* with *flags*; unless *create* is false, make it with exactly *mode* if need be.
+    Open the regular file at *path* with *flags*; unless *create* is false, make it if need be, see create_file.
 
     Raises:
         LogPathError: A symbolic link, directory, FIFO or device stands there.
@@ -53,7 +98,7 @@ def open_regular(path: str, flags: int, mode: int, *, create: bool = True) -> Fi
     # O_NONBLOCK: opening a FIFO would wait for a reader; on a regular file it changes nothing.
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = _open_or_create(path, flags, mode) if create else os.open(path, flags)
+        descriptor = _open_or_create(path, flags, mode, like) if create else os.open(path, flags)
     except OSError as error:
         if kind := describe_file_type(path):
             raise LogPathError(path, kind) from error
@@ -64,12 +109,12 @@ def open_regular(path: str, flags: int, mode: int, *, create: bool = True) -> Fi
     return FileIO(descriptor, "r+" if flags & os.O_RDWR else "r")
 
 
-def _open_or_create(path: str, flags: int, mode: int) -> int:
+def _open_or_create(path: str, flags: int, mode: int, like: str) -> int:
     try:
         return os.open(path, flags)
     except FileNotFoundError:
         try:
-            return create_file(path, flags, mode)
+            return create_file(path, flags, mode, like)
         except FileExistsError:  # another process was quicker
             return os.open(path, flags)
 

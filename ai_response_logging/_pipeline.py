@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ._fork import forget_in_child
 from ._journal_format import journal_directory
+from ._paths import describe_refusal
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
 from .listener import BatchQueueListener, call_in_time
@@ -264,6 +265,9 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
 def _new(path: str, options: Options) -> Pipeline:
     try:
         return Pipeline(path, options)
+    except PermissionError as error:
+        refusal = describe_refusal(error.filename or path)
+        raise ConfigError(f"the log cannot be written: {error}; {refusal}", "filename") from error
     except (LogPathError, OSError) as error:
         raise ConfigError(f"the log cannot be written: {error}", "filename") from error
 

@@ -100,10 +100,18 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
 
     def _open_file(self, path: str, flags: int) -> FileIO:
         try:
-            return open_regular(path, flags, self.options.file_mode)
+            return open_regular(path, flags, self.options.file_mode, like=self._owned_like())
         except FileNotFoundError:  # somebody removed the directory
             make_directory(os.path.dirname(path), self.options.directory_mode)
             return open_regular(path, flags, self.options.file_mode)
+
+    def _owned_like(self) -> str:
+        """Return the file whose owner gets what root makes anew: the log, or where it was renamed the last of it."""
+        if os.geteuid() or os.path.lexists(self.baseFilename):
+            return self.baseFilename
+        with contextlib.suppress(OSError):
+            return next(iter(_rotate.files_of(self.baseFilename)), "")
+        return ""
 
     def _ready_stream(self, deadline_s: float, line: bytes) -> int:
         """Open the log if it is not, with a whole last line and fit for *line*; return its size."""

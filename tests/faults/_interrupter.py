@@ -121,7 +121,7 @@ def _is_leaving(file: str, before: int, line: int) -> bool:
     between calls, tries all of that.
     """
     withs, others = _exits(file)
-    is_left = any(header <= line < body and body <= before <= end for header, body, end in withs)
+    is_left = any(header <= line < body <= before <= end for header, body, end in withs)
     return is_left or any(begin <= line <= end for begin, end in others)
 
 
