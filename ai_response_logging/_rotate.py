@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 ROTATED: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z(\.gz)?\Z")
-_WAS_LOG: Final = re.compile(r"(sealed-)?[\d.-]*\d(T\d{6}\.\d{6}Z)?(\.gz)?\Z")
+_WAS_LOG: Final = re.compile(r"(\.(sealed-)?[\d.-]*\d(T\d{6}\.\d{6}Z)?|-\d[\d-]*(\.backup)?)(\.gz)?\Z")
 _SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": 86_400}
 _DAY_S: Final = 86_400
 _NEVER: Final = float("inf")
@@ -100,28 +100,28 @@ def period(began_s: float, options: Options) -> tuple[float, float]:
 
 def rotated_files(path: str) -> list[str]:
     """Return the rotated files of *path*, oldest first."""
-    return [f"{path}.{name}" for name in _names_behind(path) if ROTATED.match(name)]
+    return [path + name for name in _names_behind(path) if name[:1] == "." and ROTATED.match(name, 1)]
 
 
 def uncompressed_files(path: str) -> list[str]:
     """Return the rotated files of *path* that are not compressed, or not to the end, oldest first."""
     stems = {name.removesuffix(".gz.part") for name in _names_behind(path) if not name.endswith(".gz")}
-    return [f"{path}.{stem}" for stem in sorted(stems) if ROTATED.match(stem)]
+    return [path + stem for stem in sorted(stems) if stem[:1] == "." and ROTATED.match(stem, 1)]
 
 
 def files_of(path: str) -> list[str]:
-    """Return the files that were the log at *path*, under our names or a number as logrotate gives, newest first."""
-    return [f"{path}.{name}" for name in reversed(_names_behind(path)) if _WAS_LOG.match(name)]
+    """Return the files that were the log at *path*, under our names or one that logrotate gives, newest first."""
+    return [path + name for name in reversed(_names_behind(path)) if _WAS_LOG.match(name)]
 
 
 def _names_behind(path: str) -> list[str]:
-    """Return what follows *path* and a dot in the names of the regular files in its directory, sorted."""
+    """Return what follows *path* in the names of the regular files in its directory, sorted."""
     directory, name = os.path.split(path)
     with os.scandir(directory or ".") as entries:
         return sorted(
-            entry.name[len(name) + 1 :]
+            entry.name[len(name) :]
             for entry in entries
-            if entry.name.startswith(f"{name}.") and entry.is_file(follow_symlinks=False)
+            if entry.name.startswith(name) and entry.is_file(follow_symlinks=False)
         )
 
 

@@ -20,6 +20,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 from . import _append, _lock, _rotate
 from ._compress import arrived_in_compressed, compress_steps
 from ._paths import make_directory, open_regular
+from ._retry import naps
 from .errors import LockTimeoutError, LogPathError, WriteError
 from .record import logged_at
 from .stats import FaultLog
@@ -36,6 +37,7 @@ __all__ = ["SharedFileHandler"]
 # Faults at set-up that no waiting cures; a full disk or a full descriptor table may.
 _NEVER = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 _DAY_S = 86_400
+_SUCCESSOR_S = 0.02
 _HEAD_BYTES = 1024  # of a line, in which it says its time
 
 
@@ -142,8 +144,21 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             if not _lock.is_replaced(self.stream, self.baseFilename):
                 return descriptor
             self.stream.close()  # somebody renamed or removed the log: the next lines go where it is to be
+            self._await_successor()
             if time.monotonic() > deadline_s:
                 raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the log is replaced again and again")
+
+    def _await_successor(self) -> None:
+        """
+        Give whoever renamed the log a moment to make the next one.
+
+        logrotate's `create` does so right behind its rename. It moves a log that we have made meanwhile out of its way,
+        under a name that it uses again, and so overwrites, within the hour.
+        """
+        for nap in naps(_SUCCESSOR_S):
+            if os.path.lexists(self.baseFilename):
+                return
+            time.sleep(nap)
 
     def _arrived(self, intent: Intent, lines: list[bytes]) -> int:
         """Return how many of *lines*, which were about to be appended, stand where *intent* says."""

@@ -92,8 +92,9 @@ def log_files(path: StrPath) -> list[str]:
     """
     Return the files of the log at *path*, oldest first, the live one last; empty when there is none.
 
-    Read are ``<name>.<UTC>`` (rotated), ``<name>.sealed-<UTC>``, both ordered by their time, before them the numbered
-    files of concurrent-log-handler, ``<name>.N``, the highest number first, each plain or as ``.gz``. Where a file
+    Read are ``<name>.<UTC>`` (rotated), ``<name>.sealed-<UTC>`` and logrotate's ``<name>-<date>`` (``.backup`` too),
+    ordered by their time, before them the numbered files of concurrent-log-handler and logrotate, ``<name>.N``, the
+    highest number first, each plain or as ``.gz``. Where a file
     stands both plain and compressed, compression was cut short and the plain one is read. Torn tails that were set
     aside, lock files and journals are no part of it.
 
@@ -102,11 +103,12 @@ def log_files(path: StrPath) -> list[str]:
     """
     path = os.fspath(path)
     directory, base = os.path.split(path)
-    shape = re.compile(rf"{re.escape(base)}(?:\.(?P<number>\d+)|\.(?:sealed-)?(?P<stamp>{_STAMP}))?(?P<gz>\.gz)?")
+    ours, logrotates = rf"\.(?:sealed-)?(?P<stamp>{_STAMP})", r"-(?P<date>\d{8}[\d-]*)(?:\.backup)?"
+    shape = re.compile(rf"{re.escape(base)}(?:\.(?P<number>\d+)|{ours}|{logrotates})?(?P<gz>\.gz)?")
     found: dict[str, tuple[tuple[int, int, str], str]] = {}
     for name in _names_in(directory or os.curdir, path):
         match = shape.fullmatch(name)
-        if not match or (match["gz"] and not (match["number"] or match["stamp"])):
+        if not match or name == f"{base}.gz":
             continue
         stem = name.removesuffix(".gz") if match["gz"] else name
         if stem not in found or not match["gz"]:
@@ -118,7 +120,8 @@ def _age_of(match: re.Match[str]) -> tuple[int, int, str]:
     """Return what sorts files from the oldest to the live one."""
     if match["number"]:
         return (0, -int(match["number"]), "")
-    return (1, 0, match["stamp"]) if match["stamp"] else (2, 0, "")
+    moment = match["stamp"] or match["date"]
+    return (1, 0, moment) if moment else (2, 0, "")
 
 
 def _names_in(directory: str, path: str) -> list[str]:

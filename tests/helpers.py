@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 CHECKSUM = re.compile(rb'(?P<prefix>\{.*),"checksum":"(?P<checksum>[0-9a-f]{8})"\}', re.DOTALL)
 # Beside a log lie files that are not the log: its lock, torn tails set aside, a journal.
-ROTATED = re.compile(r"\.(sealed-)?(\d{8}T\d{6}\.\d{6}Z|\d+)(\.gz)?")
+ROTATED = re.compile(r"(\.(sealed-)?(\d{8}T\d{6}\.\d{6}Z|\d+)|-\d{8,10}(\.backup)?)(\.gz)?")
 KILL_GRACE_S = 5.0
 
 
@@ -149,7 +149,7 @@ def _import_path() -> dict[str, str]:
 def log_files(path: str | Path) -> list[Path]:
     """Return the log and its rotated files, plain or compressed, oldest name first and the log itself last."""
     path = Path(path)
-    rotated = [other for other in path.parent.glob(f"{path.name}.*") if ROTATED.fullmatch(other.name[len(path.name) :])]
+    rotated = [other for other in path.parent.glob(f"{path.name}*") if ROTATED.fullmatch(other.name[len(path.name) :])]
     return sorted(rotated) + ([path] if path.exists() else [])
 
 

@@ -383,7 +383,7 @@ def test_compression_that_is_stopped_keeps_nobody_from_writing(old: Old):
         append(descriptor, block, path=path)
         if path.endswith(".gz.part"):
             _append.append_block = append
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.raise_signal(signal.SIGSTOP)
 
     _append.append_block = stop_after_a_piece
     handler = AIResponseHandler(sys.argv[1], durability="memory", compress=True)

@@ -532,3 +532,15 @@ def test_files_that_never_stand_still_are_an_error(log_path: Path, monkeypatch: 
     with pytest.raises(LogReadError, match="try again"):
         next(read_log(log_path))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_files_under_logrotates_names_are_read_in_the_order_of_their_dates(log_path: Path):
+    """Its `dateext` and the backup that it makes of a log in its way hold records like any other file."""
+    names = ["-20260101", "-20260102.gz", "-2026010203.backup", ".20260103T000000.000000Z", ""]
+    for number, name in enumerate(names):
+        write_ids(log_path.with_name(log_path.name + name), str(number))
+    for name in ("-old", "-2026", "-20260101.part", "-20260101T000000.000000Z"):
+        log_path.with_name(log_path.name + name).write_bytes(b"x")
+
+    assert log_files(log_path) == [f"{log_path}{name}" for name in names]
+    assert [record["record_id"] for record in read_log(log_path)] == ["0", "1", "2", "3", "4"]

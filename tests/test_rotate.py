@@ -4,13 +4,14 @@ import errno
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import assert_all_there_once, log_files, read_lines
 
-from ai_response_logging import _rotate
+from ai_response_logging import _rotate, _shared_file
 from ai_response_logging._options import Options
 from ai_response_logging._rotate import ROTATED, remove_surplus, rotate, rotated_files
 from ai_response_logging.writer import BatchFileHandler
@@ -30,12 +31,15 @@ NOT_ROTATED = [
     "20260101",
     "journal",
 ]
+LOGROTATES = ["-20260101", "-2026010103.backup", "-20260101.gz"]
 
 
 def make_rotated(log: Path) -> list[str]:
     """Make rotated files and files that only look like them; return the paths of the first, oldest first."""
     for name in [*NAMES, *NOT_ROTATED]:
         log.with_name(f"{log.name}.{name}").write_bytes(b"x\n")
+    for name in [*LOGROTATES, f"-{NAMES[0]}"]:
+        log.with_name(log.name + name).write_bytes(b"x\n")
     log.with_name(f"other{log.name}.{NAMES[0]}").touch()
     return [f"{log}.{name}" for name in NAMES]
 
@@ -256,3 +260,29 @@ def test_old_file_that_cannot_be_deleted_keeps_no_record_out(log_path: Path, mon
     handler.close()
 
     assert_all_there_once(log_path, map(str, range(20)))
+
+
+def test_log_that_logrotate_renamed_is_awaited_from_it_for_a_moment(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A log that we made first it would move out of its way, under a name that it uses again within the hour."""
+    handler = BatchFileHandler(log_path, durability="memory")
+    put(handler, "a")
+    log_path.rename(log_path.with_name(f"{log_path.name}.1"))
+    made: list[int] = []
+
+    class Clock:
+        @staticmethod
+        def sleep(_: float) -> None:
+            made.append(os.open(log_path, os.O_CREAT | os.O_EXCL, 0o640))
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(time, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_shared_file, "time", Clock())
+        put(handler, "b")
+    handler.close()
+
+    assert len(made) == 1
+    assert os.fstat(made[0]).st_ino == log_path.stat().st_ino
+    os.close(made[0])
+    assert_all_there_once(log_path, "ab")

@@ -242,11 +242,13 @@ def test_real_logrotate_in_the_middle_of_all_writers_work_loses_nothing(
         for one in writers:
             one.log(f"first{one.pid}")
             assert one.ask("flush")
-        subprocess.run(command, check=True, capture_output=True)
+        # Beside our own rotation it may find the log gone between its look and its rename, and complain.
+        check = "max_bytes" not in options
+        subprocess.run(command, check=check, capture_output=True)
         for round_ in range(6):
             for number, one in enumerate(writers):
                 one.send("log", f"w{number}-{round_}", 60, 500)
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, check=check, capture_output=True)
             for one in writers:
                 one.answer()
                 assert one.ask("flush")
@@ -268,15 +270,15 @@ rename = os.rename
 
 def stop_first(source, target):
     os.rename = rename
-    os.kill(os.getpid(), signal.SIGSTOP)
+    signal.raise_signal(signal.SIGSTOP)
     rename(source, target)
 
 
 os.rename = stop_first
 """
 STOP_AFTER_RENAME = STOP_BEFORE_RENAME.replace(
-    "    os.kill(os.getpid(), signal.SIGSTOP)\n    rename(source, target)",
-    "    rename(source, target)\n    os.kill(os.getpid(), signal.SIGSTOP)",
+    "    signal.raise_signal(signal.SIGSTOP)\n    rename(source, target)",
+    "    rename(source, target)\n    signal.raise_signal(signal.SIGSTOP)",
 )
 
 
@@ -381,7 +383,7 @@ def test_directory_removed_while_old_files_are_compressed_keeps_what_is_logged_t
 
     def stop_first(descriptor):
         os.fsync = _fsync
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.raise_signal(signal.SIGSTOP)
         _fsync(descriptor)
 
 
