@@ -396,8 +396,8 @@ class BatchFileHandler(SharedFileHandler):
         self._has_told_of_journal = True
         return (
             f"durability={self.options.durability!r} acts as 'memory' for {self.baseFilename}: there can be no journal "
-            f"in {self.journal_directory} ({error}), so a process that is killed loses what it had queued; one that ends "
-            "normally loses nothing"
+            f"in {self.journal_directory} ({error}), so a process that is killed loses what it had queued; one that "
+            "ends normally loses nothing"
         )
 
     def _tell_of_journal(self) -> None:

@@ -25,7 +25,7 @@ from helpers import (
 )
 
 from ai_response_logging._journal import Journal
-from ai_response_logging._journal_format import Intent, lock_name, mark_name, segment_name
+from ai_response_logging._journal_format import Intent, lock_name, mark_name, segment_name, seq_of
 from ai_response_logging._options import Options
 from ai_response_logging.handler import AIResponseHandler
 from ai_response_logging.record import seal, tail_of
@@ -58,6 +58,7 @@ def leave(log: Path, *stores: list[bytes], mark: tuple[int, Intent | None] | Non
     """Leave the journal of a writer that stored *stores*, one segment each, noted *mark*, and is gone."""
     journal = Journal(str(journals(log)), gone, Options.checked({"durability": "memory"}))
     for lines in stores:
+        journal._begin_segment(seq_of(lines[0]), 0)
         assert journal.store(lines) == len(lines)
     if mark is not None:
         journal.mark(*mark)
