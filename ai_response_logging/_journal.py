@@ -178,8 +178,9 @@ class Journal(_Files):
         """
         self._most_spare = _SPARE_SEGMENTS
         marks = self._open_marks()
-        if os.fstat(marks).st_size < 2 * MARK_BYTES:
-            os.posix_fallocate(marks, 0, 2 * MARK_BYTES)
+        size = os.fstat(marks).st_size
+        if size < 2 * MARK_BYTES and os.pwrite(marks, bytes(2 * MARK_BYTES - size), size) != 2 * MARK_BYTES - size:
+            raise OSError(errno.ENOSPC, "there is no room for marks", self._path(mark_name(self.writer_id)))
         if self._segment is None:
             self._begin_segment(first_seq, 0)
 
@@ -274,14 +275,18 @@ class Journal(_Files):
 
     def is_gone(self) -> bool:
         """Say whether somebody has removed it: then nobody would find what is stored in it."""
-        return _lock.is_replaced(self._lock, self._path(lock_name(self.writer_id)))
+        try:
+            return self._is_closed or _lock.is_replaced(self._lock, self._path(lock_name(self.writer_id)))
+        except OSError:  # the process has given up its rights since: what is open still works
+            return False
 
     def store(self, lines: Sequence[bytes]) -> int:
         """Store *lines*, in the order of their numbers, and return how many; fewer where the disk takes no more."""
         for count, line in enumerate(lines):
             try:
                 with self._using:  # not beside remove()
-                    self.keep(line, seq_of(line))
+                    if (seq := seq_of(line)) >= self.next_seq:  # else a signal handler has stored it meanwhile
+                        self.keep(line, seq)
             except (OSError, LogPathError):
                 return count
         return len(lines)

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from _children import PREAMBLE, Notes, SmallDisk, holding_the_lock, writer
-from helpers import assert_all_there_once, run_child
+from _children import PREAMBLE, Notes, SmallDisk, assert_kept, holding_the_lock, writer
+from helpers import assert_all_there_once, is_root, run_child
 
 from ai_response_logging import AIResponseHandler
 
@@ -133,3 +133,25 @@ def test_full_disk_spills_and_comes_home_without_a_restart(small_disk: SmallDisk
         one.end()
 
     assert_all_there_once(log, notes.ids())
+
+
+@is_root
+def test_process_that_gives_up_its_rights_goes_on_and_is_honest(others_directory: Path):
+    """A server that starts as root and then becomes nobody: it keeps records as long as it can, then says so."""
+    code = f"""{PREAMBLE}
+attach(durability="crash")
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+log("first")
+assert stats()["durability"] == "crash"
+for number in range(20):
+    log(f"r-{{number}}", 100_000)
+assert stats()["durability"] == "memory"
+handler.close()
+stats()
+"""
+    notes, log = Notes(others_directory / "notes"), others_directory / "log.jsonl"
+    run_child(code, log, notes.path, '{"batch_size": 10000, "flush_interval": 1000}')
+
+    assert_kept(log, notes, sure=notes.ids())
+    assert set(notes.ids()) == {"first", *(f"r-{number}" for number in range(20))}
