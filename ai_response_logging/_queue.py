@@ -266,7 +266,8 @@ class LineQueue:
     def _give_up(self, journal: Journal, error: Exception) -> None:
         """Do without a journal that takes no marks, if it can be removed; what it may still tell would be doubled."""
         with self._stashing:
-            self.keeper, self.journal_error = None, error
+            with self.lock:  # behind a store that is being made: its descriptor is about to be closed
+                self.keeper, self.journal_error = None, error
             journal.remove()
             with self.lock:
                 if self.journal is journal:
@@ -339,12 +340,12 @@ class LineQueue:
         if journal is not None:
             journal.close()
 
-    def drop_journal(self) -> None:
-        """Remove the journal if nothing waits."""
+    def drop_journal(self, *, if_kept: bool = True) -> None:
+        """Remove the journal if nothing waits; without *if_kept* only one that :meth:`put` does not use."""
         with self._stashing:
             with self.lock:
                 journal = self.journal
-                if self._lines or self.intent is not None or journal is None:
+                if self._lines or self.intent is not None or journal is None or (self.keeper and not if_kept):
                     return
                 self.journal = self.keeper = None
             try:
@@ -357,7 +358,7 @@ class LineQueue:
         with suppress(OSError):
             journal.mark(consumed, None)
             if self.keeper is None:
-                self.drop_journal()
+                self.drop_journal(if_kept=False)
 
     # -- the listener's side
 

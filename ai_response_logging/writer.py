@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import logging
 import os
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,8 @@ class BatchFileHandler(SharedFileHandler):
         super()._begin()
         self.turn = _lock.Turn()
         self.retried = self.replayed = 0
-        self._is_opening = self._has_told_of_journal = False
+        self._opens_journal = 0  # the thread that does
+        self._has_told_of_journal = False
         self._look_s = 0.0
 
     # -- logging's side
@@ -367,9 +369,11 @@ class BatchFileHandler(SharedFileHandler):
     def open_journal(self) -> bool:
         """Keep each line in a journal from now on, if the options say so; say whether what they say holds."""
         keeper = self.queue.keeper
-        if self.options.durability == "memory" or self._is_opening or (keeper is not None and not keeper.is_gone()):
+        if self.options.durability == "memory" or (keeper is not None and not keeper.is_gone()):
             return True
-        self._is_opening = True
+        if self._opens_journal == threading.get_ident():  # a signal handler logs in the middle of it
+            return False
+        self._opens_journal = threading.get_ident()
         try:
             self.queue.keep_each(self._make_journal)
         except _FAULTS as error:
@@ -377,7 +381,7 @@ class BatchFileHandler(SharedFileHandler):
             self.faults.remember(str(error))
             return False
         finally:
-            self._is_opening = False
+            self._opens_journal = 0
         self._has_told_of_journal = False
         return True
 
