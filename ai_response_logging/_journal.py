@@ -9,14 +9,13 @@ in containers all are 1.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
-from . import _append, _lock
+from . import _lock
 from ._fork import forget_in_child
 from ._journal_format import (
     MARK_BYTES,
@@ -24,17 +23,21 @@ from ._journal_format import (
     Mark,
     directory_names,
     find_mark,
+    journal_directory,
+    location_file,
     lock_name,
     mark_name,
+    own_directory,
     segment_name,
     segments_among,
     seq_of,
     whole_lines,
     writers_among,
 )
-from ._paths import create_file, describe_file_type, make_directory, open_regular
+from ._paths import describe_file_type, make_directory, open_regular
+from ._pwrite import pwrite_error, pwrite_holding
 from ._retry import naps
-from .errors import AppendError, LogPathError
+from .errors import LogPathError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,9 +45,15 @@ if TYPE_CHECKING:
 
     from ._options import Options
 
-__all__ = ["Journal", "Orphan", "has_journals", "orphans"]
+__all__ = ["Journal", "Orphan", "has_journals", "journal_directories", "note_location", "orphans"]
 
 SEGMENT_BYTES: Final = 1 << 20
+_TAIL_BYTES: Final = 300  # at most, of a line behind its body: writer, number, checksum
+_SPARE_SEGMENTS: Final = 2
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SLOW_S: Final = 0.001
+_OUTSIDE_S: Final = 0.1
+_LOCATIONS_BYTES: Final = 1 << 16
 _LOCK_BUDGET_S: Final = 1.0  # an adopter that came first sees in far less that there is nothing in it yet
 
 
@@ -102,16 +111,21 @@ class _Files:
         """Remove the segments whose lines have all arrived."""
         while len(self._segments) > 1 and self._segments[1][0] <= consumed:
             try:
-                _unlink(self._path(self._segments[0][1]))
+                self._discard(self._segments[0][1])
             except OSError:  # the mark holds without it; remove() tries again
                 return
             self._segments.pop(0)
+
+    def _discard(self, name: str) -> None:
+        _unlink(self._path(name))
 
     def remove(self) -> None:
         """Remove the journal: all its lines have arrived."""
         # The lock last: what is killed half-way is an orphan with nothing in it.
         with self._using:
-            names = [name for _, name in self._segments]
+            # What stands there counts, not what we know of: an interrupted store may have made one more.
+            there = [*self._segments, *segments_among(directory_names(self.directory), self.writer_id)]
+            names = dict.fromkeys(name for _, name in there)
             for name in (*names, mark_name(self.writer_id), lock_name(self.writer_id)):
                 _unlink(self._path(name))
             self.close()
@@ -131,46 +145,159 @@ class Journal(_Files):
     """
     This writer's journal.
 
+    Lines are stored with a plain pwrite in space that is reserved beforehand and used again. Never through a memory
+    map: a page that cannot be had would be a SIGBUS, which ends the application.
+
     Raises:
         OSError: It cannot be made.
 
     Durability: What is stored survives the death of the process, not loss of power.
-    Threads: :meth:`mark` any; :meth:`store` one at a time.
+    Threads: :meth:`mark` any; :meth:`begin`, :meth:`keep` and :meth:`store` one at a time.
     """
 
     def __init__(self, directory: str, writer_id: str, options: Options) -> None:
         super().__init__(directory, writer_id, _new_lock(directory, writer_id, options), options.file_mode)
         self.next_seq = 0
         """The number from which on nothing has been stored."""
+        self.max_bytes = options.journal_max_bytes
+        self._segment: FileIO | None = None
+        # Of the segment: its descriptor, where the next line stands in it, and which number that line must have.
+        self._descriptor, self._position, self._follows = -1, 0, -1
+        self._large: dict[str, int] = {}
+        self._spare: list[str] = []
+        self._most_spare = 0
+        self._pwrite = pwrite_holding()
+        self._outside_until_s = 0.0
+
+    def begin(self, first_seq: int) -> None:
+        """
+        Have all that storing line *first_seq* and those behind it may need: later there may be no descriptor, no room.
+
+        Raises:
+            OSError: It cannot be had.
+        """
+        self._most_spare = _SPARE_SEGMENTS
+        marks = self._open_marks()
+        size = os.fstat(marks).st_size
+        if size < 2 * MARK_BYTES and os.pwrite(marks, bytes(2 * MARK_BYTES - size), size) != 2 * MARK_BYTES - size:
+            raise OSError(errno.ENOSPC, "there is no room for marks", self._path(mark_name(self.writer_id)))
+        if self._segment is None:
+            self._begin_segment(first_seq, 0)
+
+    def keep(self, line: bytes, seq: int) -> None:
+        """
+        Store *line*, number *seq*, behind those before it.
+
+        An exception from outside may end this at any instruction, and a signal handler may come in between and store
+        this line and others: the same bytes go to the same place once more, or to one where they do not count.
+
+        Raises:
+            OSError: It is not stored.
+        """
+        size = len(line)
+        if seq != self._follows or self._position + size > SEGMENT_BYTES:
+            self._begin_segment(seq, size)
+        while not self._write(line, size):
+            if not self._position:
+                raise OSError(errno.ENOSPC, "the journal takes no more", self.directory)
+            self._begin_segment(seq, size)  # the limit may be the file's own
+        # No call from here on: whoever interrupts finds the line stored and counted, or neither.
+        if seq >= self.next_seq:
+            self._position, self._follows, self.next_seq = self._position + size, seq + 1, seq + 1
+
+    def _write(self, line: bytes, size: int) -> bool:
+        """Write *line* at our position; False if it did not fit."""
+        began_s = time.perf_counter()
+        try:
+            # Descriptor and position are read in the call itself: a signal handler may change both before.
+            if began_s < self._outside_until_s:
+                return os.pwrite(self._descriptor, line, self._position) == size
+            written = self._pwrite(self._descriptor, line, size, self._position)
+            if written < 0:
+                raise pwrite_error()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            return False
+        if time.perf_counter() - began_s > _SLOW_S:  # a disk that makes us wait must not make every thread wait
+            self._outside_until_s = began_s + _OUTSIDE_S
+        return written == size
+
+    def _begin_segment(self, first_seq: int, size: int) -> None:
+        """Begin a segment with line *first_seq*, in space that is reserved: an old one's where there is one."""
+        before, self._segment, self._descriptor, self._follows = self._segment, None, -1, -1
+        if before is not None:  # first, for there may be no descriptor but this one
+            before.close()
+        if self._is_closed:  # what is stored in one that has been removed nobody would find
+            raise OSError(errno.EBADF, "this journal is closed", self.directory)
+        name = segment_name(self.writer_id, first_seq)
+        self._use_spare(name)
+        segment = open_regular(self._path(name), os.O_RDWR, self._file_mode)
+        reserved = max(size, SEGMENT_BYTES)
+        with suppress(OSError, AttributeError):  # then a full disk shows with the line that has no room
+            os.posix_fallocate(segment.fileno(), 0, reserved)
+        if reserved > SEGMENT_BYTES:
+            self._large[name] = reserved
+        if (entry := (first_seq, name)) not in self._segments:
+            self._segments.append(entry)
+        descriptor = segment.fileno()
+        self._segment, self._descriptor, self._position, self._follows = segment, descriptor, 0, first_seq
+
+    def _use_spare(self, name: str) -> None:
+        """Let an old segment be *name*; what stands in it has smaller numbers and does not count."""
+        with suppress(IndexError, OSError):
+            spare = self._path(self._spare.pop())
+            try:
+                # Not a rename: that one would replace a segment which a signal handler has made there meanwhile.
+                os.link(spare, self._path(name))
+            finally:
+                os.unlink(spare)
+
+    def _discard(self, name: str) -> None:
+        if len(self._spare) < self._most_spare and name not in self._large:
+            self._spare.append(name)
+        else:
+            super()._discard(name)
+            self._large.pop(name, None)
+
+    def has_room(self, size: int) -> bool:
+        """Say whether a record of *size* bytes may still be kept, as ``journal_max_bytes`` says."""
+        size += _TAIL_BYTES
+        if self._position + size <= SEGMENT_BYTES or (self._spare and size <= SEGMENT_BYTES):
+            return True
+        return self.size + max(size, SEGMENT_BYTES) <= self.max_bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes on the disk."""
+        names = [name for _, name in self._segments] + self._spare
+        return sum(self._large.get(name, SEGMENT_BYTES) for name in names)
+
+    def is_gone(self) -> bool:
+        """Say whether somebody has removed it: then nobody would find what is stored in it."""
+        try:
+            return self._is_closed or _lock.is_replaced(self._lock, self._path(lock_name(self.writer_id)))
+        except OSError:  # the process has given up its rights since: what is open still works
+            return False
 
     def store(self, lines: Sequence[bytes]) -> int:
         """Store *lines*, in the order of their numbers, and return how many; fewer where the disk takes no more."""
-        stored = 0
-        while stored < len(lines):
-            count = self._store_segment(_run(lines[stored:]))
-            if not count:
-                break
-            stored += count
-        return stored
+        for count, line in enumerate(lines):
+            try:
+                with self._using:  # not beside remove()
+                    if (seq := seq_of(line)) >= self.next_seq:  # else a signal handler has stored it meanwhile
+                        self.keep(line, seq)
+            except (OSError, LogPathError):
+                return count
+        return len(lines)
 
-    def _store_segment(self, lines: Sequence[bytes]) -> int:
-        first_seq = seq_of(lines[0])
-        name = segment_name(self.writer_id, first_seq)
-        with self._using:
-            if self._is_closed:  # what is stored in one that has been removed nobody would find
-                return 0
-            try:
-                _unlink(self._path(name))  # of an attempt that stored nothing, or was interrupted
-                descriptor = create_file(self._path(name), os.O_WRONLY | os.O_APPEND, self._file_mode)
-            except OSError:
-                return 0
-            self._segments = [one for one in self._segments if one[1] != name] + [(first_seq, name)]
-            try:
-                count = _stored(descriptor, lines, name)
-            finally:
-                os.close(descriptor)
-            self.next_seq = first_seq + count
-        return count
+    def close(self) -> None:
+        """Let go of it; whoever comes next may bring home what is in it."""
+        self._descriptor, self._follows = -1, -1
+        super().close()
+        if self._segment is not None:
+            with suppress(OSError):
+                self._segment.close()
 
 
 class Orphan(_Files):
@@ -254,9 +381,34 @@ def orphans(directory: str, file_mode: int) -> Iterator[Orphan]:
             yield orphan
 
 
-def has_journals(directory: str) -> bool:
-    """Say whether there is any journal, of a living writer or not."""
-    return bool(writers_among(directory_names(directory)))
+def has_journals(directory: str, but: str = "") -> bool:
+    """Say whether there is any journal *but* that of one writer, of a living one or not."""
+    return any(writer_id != but for writer_id in writers_among(directory_names(directory)))
+
+
+def journal_directories(path: str, elsewhere: str | None = None) -> list[str]:
+    """Return all directories in which journals of the log at *path* may be: one's own, the log's, and those noted."""
+    noted: list[str] = []
+    with suppress(OSError, LogPathError), open_regular(location_file(path), os.O_RDONLY, 0, create=False) as file:
+        noted = [os.fsdecode(line) for line in (file.read(_LOCATIONS_BYTES) or b"").splitlines()]
+    own = [own_directory(path, elsewhere), journal_directory(path)]
+    return list(dict.fromkeys(own + [place for place in noted if os.path.isabs(place)]))
+
+
+def note_location(path: str, options: Options) -> None:
+    """
+    Note beside the log at *path* where the options say that our journals are, so that others bring them home, too.
+
+    Raises:
+        OSError: It could not be noted: only who has the same ``journal_directory`` will find them.
+    """
+    place = own_directory(path, options.journal_directory)
+    if place == journal_directory(path) or place in journal_directories(path)[1:]:
+        return
+    make_directory(journal_directory(path), options.directory_mode)
+    with open_regular(location_file(path), os.O_RDWR | os.O_APPEND, options.file_mode) as file:
+        # A line of its own also behind one that a kill cut off; one write, so that others' do not come in between.
+        os.write(file.fileno(), b"\n" + os.fsencode(place) + b"\n")
 
 
 def _new_lock(directory: str, writer_id: str, options: Options) -> FileIO:
@@ -275,26 +427,6 @@ def _new_lock(directory: str, writer_id: str, options: Options) -> FileIO:
             lock.close()
         time.sleep(nap)
     raise OSError(errno.EAGAIN, "the journal was taken away again and again while it was made", path)
-
-
-def _stored(descriptor: int, lines: Sequence[bytes], name: str) -> int:
-    """Append *lines* and return how many stand whole in the file: that many count, the limit may be the file's own."""
-    try:
-        _append.append_block(descriptor, b"".join(lines), path=name)
-    except AppendError as error:
-        ends = itertools.accumulate(map(len, lines))
-        return sum(end <= error.written_bytes for end in ends)
-    return len(lines)
-
-
-def _run(lines: Sequence[bytes]) -> Sequence[bytes]:
-    """Return the first of *lines* that may share a segment: numbered without a gap, and not too large."""
-    size, seq = 0, seq_of(lines[0])
-    for count, line in enumerate(lines):
-        size += len(line)
-        if count and (size > SEGMENT_BYTES or seq_of(line) != seq + count):
-            return lines[:count]
-    return lines
 
 
 def _content(path: str) -> bytes:

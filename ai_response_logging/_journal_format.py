@@ -6,6 +6,7 @@ A journal is one writer's lines on their way to the log, in ``<filename>.journal
     <writer_id>.lock                 empty; locked for as long as the writer lives, so that an orphan can be told
     <writer_id>.mark                 two slots of a line each: what is consumed, and what was about to be appended
     <writer_id>.<first seq>.jsonl    segments: whole lines as they go to the log, seq after seq
+    location                         other directories in which journals of this log are, a path each line
 
 A line counts while it is whole, of this writer, and numbered one behind the line before it: what an earlier use left
 in the same space has smaller numbers, so a checksum alone would not do.
@@ -32,8 +33,10 @@ __all__ = [
     "directory_names",
     "find_mark",
     "journal_directory",
+    "location_file",
     "lock_name",
     "mark_name",
+    "own_directory",
     "segment_name",
     "segments_among",
     "seq_of",
@@ -92,6 +95,22 @@ def find_mark(data: bytes) -> Mark:
 def journal_directory(path: str) -> str:
     """Return where the journals of the log at *path* are."""
     return f"{path}.journal"
+
+
+def own_directory(path: str, elsewhere: str | None) -> str:
+    """Return where a writer of the log at *path* keeps its journal when the option *elsewhere* names a directory."""
+    if elsewhere is None:
+        return journal_directory(path)
+    # One directory may serve many logs, and a replay must never bring home those of another.
+    from hashlib import blake2b  # only those pay for it who use the option
+
+    mark = blake2b(os.fsencode(os.path.realpath(path)), digest_size=8).hexdigest()
+    return os.path.join(os.path.abspath(elsewhere), f"{os.path.basename(path)}-{mark}.journal")
+
+
+def location_file(path: str) -> str:
+    """Return the file beside the log at *path* that says where else its journals are."""
+    return os.path.join(journal_directory(path), "location")
 
 
 def lock_name(writer_id: str) -> str:

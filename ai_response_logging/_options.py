@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,7 @@ _RANGES: Final[dict[str, tuple[type, float, float, str]]] = {
     "backup_count": (int, 0, _SIZE, "rotated files to keep; 0 keeps all"),
     "retain_days": (float, 0, 100_000, "days that a rotated file is kept; 0 keeps all"),
     "max_total_bytes": (int, 0, _SIZE, "bytes that the log and its rotated files may have together; 0 for any"),
+    "journal_max_bytes": (int, 1 << 20, _SIZE, "bytes that a process's journal may take on the disk"),
     "file_mode": (int, 0, 0o777, "permissions of files, octal"),
     "directory_mode": (int, 0, 0o777, "permissions of directories, octal"),
 }
@@ -69,6 +71,7 @@ class Options:
     file_mode: int = 0o600
     directory_mode: int = 0o700
     journal_directory: str | None = None
+    journal_max_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
         for name in _RANGES:
@@ -79,6 +82,7 @@ class Options:
         if self.durability not in DURABILITIES:
             raise _complaint("durability", f"one of {', '.join(DURABILITIES)}", self.durability)
         object.__setattr__(self, "when", _unit_of_time(self.when))
+        object.__setattr__(self, "journal_directory", _directory("journal_directory", self.journal_directory))
         for name in ("compress", "utc"):
             if not isinstance(getattr(self, name), bool):
                 raise _complaint(name, "true or false", getattr(self, name))
@@ -126,6 +130,15 @@ def _unit_of_time(value: Any) -> str:
         if isinstance(value, str) and value.upper() == unit.upper():
             return unit
     raise _complaint("when", f"empty (never by time) or one of {', '.join(WHEN)}", value)
+
+
+def _directory(name: str, value: Any) -> str | None:
+    """Return *value* absolute: later the process may be somewhere else."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\n" in (path := os.fsdecode(value)):
+        raise _complaint(name, "the path of a directory, without a newline in it", value)
+    return os.path.abspath(path)
 
 
 def _octal(name: str, value: Any) -> Any:

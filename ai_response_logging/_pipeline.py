@@ -20,7 +20,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._fork import forget_in_child
-from ._journal_format import journal_directory
 from ._paths import describe_refusal
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
@@ -87,6 +86,7 @@ class Pipeline:
         if _exit.begun:
             return False
         _exit.watch(self)  # also if there is no thread: what then waits must be seen to at the end all the same
+        self.writer.open_journal()  # in a forked child, and after a close
         try:
             self.listener.start()
         except RuntimeError:  # the system gives no thread, or the interpreter is ending
@@ -209,7 +209,8 @@ class Pipeline:
         self._told = (waiting, lost)
         path, fault = self.writer.baseFilename, self.writer.faults.last_error
         kept = (
-            f"{waiting - lost} are kept in {journal_directory(path)} and come home when a program opens this log again"
+            f"{waiting - lost} are kept in {self.writer.journal_directory} and come home when a program opens this "
+            "log again"
         )
         told = [kept] * (waiting > lost) + [f"{lost} are lost when this process ends"] * (lost > 0)
         self._report(WriteError(f"{path}: {waiting} records could not be written in time ({fault}); {'; '.join(told)}"))
@@ -264,12 +265,14 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
 
 def _new(path: str, options: Options) -> Pipeline:
     try:
-        return Pipeline(path, options)
+        pipeline = Pipeline(path, options)
     except PermissionError as error:
         refusal = describe_refusal(error.filename or path)
         raise ConfigError(f"the log cannot be written: {error}; {refusal}", "filename") from error
     except (LogPathError, OSError) as error:
         raise ConfigError(f"the log cannot be written: {error}", "filename") from error
+    pipeline.writer.open_journal()
+    return pipeline
 
 
 # -- what others do to our logger

@@ -12,6 +12,7 @@ an exception falls between the two steps, the bytes in the file decide what has 
 from __future__ import annotations
 
 import _thread
+import errno
 import logging
 import queue
 import sys
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from ._journal_format import seq_of
+from .errors import LogPathError
 from .record import Encoded, new_writer_id, seal, tail_of
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BLOCK_BYTES", "LineQueue", "PreparedRecord"]
 
 MAX_BLOCK_BYTES = 1 << 20
+_ROUNDS: Final = 20
 _BEHIND: Final = slice(sys.maxsize, None)  # the place behind the last of a list, however long that is
 
 
@@ -100,6 +103,10 @@ class LineQueue:
         self.intent: Intent | None = None
         self.journal: Journal | None = None
         """Where lines that wait are on disk as well; at ``memory`` only once :meth:`stash` has made it."""
+        self.keeper: Journal | None = None
+        """The journal, while :meth:`put` stores each line in it; see :meth:`keep_each`."""
+        self.journal_error: Exception | None = None
+        """Why lines are not kept, where they were to be."""
         # How often a record had this status; those that are simply queued follow from what arrived and what waits.
         self.counted = {"written": 0, "written_sync": 0, "spilled": 0, "failed": 0}
         self.encode_errors = 0
@@ -122,7 +129,8 @@ class LineQueue:
         Number and take one record; return its line, or None when there is no room.
 
         *force* takes it also without room: for callers that are about to drain the queue themselves. *record* gets
-        its line in the same instant, so that whoever is interrupted can tell what was taken.
+        its line in the same instant, so that whoever is interrupted can tell what was taken. With a :attr:`keeper` it
+        is in the journal when this returns, unless there is no room for it there.
         """
         if record is None:
             record = PreparedRecord.of({}, Encoded(body, "", replaced))
@@ -140,6 +148,11 @@ class LineQueue:
             # finds the record taken and numbered, or neither.
             self._lines[_BEHIND], self._seq, record.line = new, seq + 1, line
             self._bytes, self.encode_errors = (self._bytes if waiting else 0) + size, self.encode_errors + replaced
+            if self.keeper is not None:
+                try:
+                    self._keep(self.keeper, line, seq, force=force)
+                except Exception as error:  # noqa: BLE001  a full stack too: it waits in memory, as without a journal
+                    self.keeper, self.journal_error = None, error
             if waiting + 1 == self.batch_size:
                 # Not self.wake(): with the stack nearly full a call could raise, of a record that is taken already.
                 try:  # noqa: SIM105  the same
@@ -147,6 +160,17 @@ class LineQueue:
                 except RuntimeError:  # it is set already
                     pass
         return line
+
+    def _keep(self, journal: Journal, line: bytes, seq: int, *, force: bool = False) -> None:
+        """Store *line*, number *seq*, and before it those that wait and of which an interruption kept us."""
+        if force and not journal.has_room(len(line)):
+            return
+        if journal.next_seq < seq:
+            for earlier in self._lines[:-1]:
+                if journal.next_seq <= (number := seq_of(earlier)) < seq:
+                    journal.keep(earlier, number)
+        if journal.next_seq <= seq:  # else a signal handler that logged has stored it with its own
+            journal.keep(line, seq)
 
     def put_nowait(self, record: logging.LogRecord | None) -> None:
         """
@@ -181,7 +205,12 @@ class LineQueue:
 
     def has_room(self, size: int) -> bool:
         """Say whether a record of *size* bytes may wait."""
-        return len(self._lines) < self.max_size and self._bytes + size <= self.max_bytes
+        keeper = self.keeper
+        return (
+            len(self._lines) < self.max_size
+            and self._bytes + size <= self.max_bytes
+            and (keeper is None or keeper.has_room(size))
+        )
 
     def count_as(self, record: PreparedRecord, status: str) -> None:
         """Say of *record* that it has *status*, and count it."""
@@ -224,8 +253,25 @@ class LineQueue:
         """
         # In this order: stash() sets the journal and then looks for an intent, so one of the two sees the other's.
         self.intent = intent
-        if self.journal is not None:
-            self.journal.mark(intent.first_seq, intent)
+        journal = self.journal
+        if journal is None:
+            return
+        try:
+            journal.mark(intent.first_seq, intent)
+        except (OSError, LogPathError) as error:
+            if self.keeper is None and self.journal_error is None:
+                raise
+            self._give_up(journal, error)
+
+    def _give_up(self, journal: Journal, error: Exception) -> None:
+        """Do without a journal that takes no marks, if it can be removed; what it may still tell would be doubled."""
+        with self._stashing:
+            with self.lock:  # behind a store that is being made: its descriptor is about to be closed
+                self.keeper, self.journal_error = None, error
+            journal.remove()
+            with self.lock:
+                if self.journal is journal:
+                    self.journal, self._stashed_seq = None, 0
 
     # -- the journal
 
@@ -240,12 +286,14 @@ class LineQueue:
         """
         with self._stashing:
             self.journal = journal = self.journal or make(self.writer_id)
-            while (intent := self.intent) is not None:
+            while self.keeper is None and (intent := self.intent) is not None:  # else it is noted
                 journal.mark(intent.first_seq, intent)
                 if self.intent is intent:
                     break
             with self.lock:
                 new = [line for line in self._lines if seq_of(line) >= journal.next_seq]
+                if self.keeper is not None:  # at most what was interrupted; nobody else may store now
+                    return len(new) - journal.store(new)
                 # Until it is known how many the disk takes, none of them may be refused any more.
                 self._stashed_seq = seq_of(new[-1]) + 1 if new else journal.next_seq
             try:
@@ -258,19 +306,59 @@ class LineQueue:
 
     def is_stashed(self, record: PreparedRecord) -> bool:
         """Say whether *record* waits and is in the journal as well, or may be."""
-        line = record.line
-        return self.journal is not None and line in self._lines and seq_of(line) < self._stashed_seq
+        line, journal = record.line, self.journal
+        if journal is None or line not in self._lines:
+            return False
+        return seq_of(line) < max(self._stashed_seq, journal.next_seq)
+
+    def keep_each(self, make: Callable[[str], Journal]) -> None:
+        """
+        Have :meth:`put` store each line in the journal from now on, and store what waits; *make* as in :meth:`stash`.
+
+        Raises:
+            OSError: The journal cannot be had, or takes no more.
+
+        Threads: any.
+        """
+        with self._stashing:
+            if self.journal is not None and self.journal.is_gone():
+                self._leave_journal()
+            for _ in range(_ROUNDS):  # others log meanwhile
+                if self.stash(make) or (journal := self.journal) is None:
+                    break
+                journal.begin(self._seq)
+                with self.lock:
+                    if not self._lines or seq_of(self._lines[-1]) < journal.next_seq:
+                        self.keeper, self.journal_error = journal, None
+                        return
+            raise OSError(errno.ENOSPC, "the journal takes no more")
+
+    def _leave_journal(self) -> None:
+        """Let go of a journal that somebody has removed."""
+        with self.lock:
+            journal, self.journal, self.keeper, self._stashed_seq = self.journal, None, None, 0
+        if journal is not None:
+            journal.close()
+
+    def drop_journal(self, *, if_kept: bool = True) -> None:
+        """Remove the journal if nothing waits; without *if_kept* only one that :meth:`put` does not use."""
+        with self._stashing:
+            with self.lock:
+                journal = self.journal
+                if self._lines or self.intent is not None or journal is None or (self.keeper and not if_kept):
+                    return
+                self.journal = self.keeper = None
+            try:
+                journal.remove()
+            except OSError:  # then the next to come finds that all has arrived
+                journal.close()
 
     def _forget_in_journal(self, journal: Journal, consumed: int) -> None:
         # What cannot be noted is not lost: the intent that is noted there leads to the bytes in the file.
         with suppress(OSError):
             journal.mark(consumed, None)
-            with self._stashing:
-                with self.lock:
-                    if self._lines or self.journal is not journal:
-                        return
-                    self.journal = None
-                journal.remove()
+            if self.keeper is None:
+                self.drop_journal(if_kept=False)
 
     # -- the listener's side
 

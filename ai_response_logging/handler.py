@@ -91,14 +91,17 @@ class AIResponseHandler(logging.Handler):
             ``durability`` (``memory``, ``crash``, ``power``), ``lock_timeout`` (s, 10), ``caller_timeout`` (s, 1),
             ``close_timeout`` (s, 10), ``max_bytes`` and ``when`` (0 and "": never rotate), ``interval`` (1), ``utc``
             (False), ``compress`` (False), ``backup_count``, ``retain_days`` and ``max_total_bytes`` (0: keep all
-            that was rotated), ``file_mode`` (0600), ``directory_mode`` (0700), ``journal_directory``.
+            that was rotated), ``file_mode`` (0600), ``directory_mode`` (0700), ``journal_directory`` (None: beside the
+            log), ``journal_max_bytes`` (64 MiB).
 
     Raises:
         ConfigError: An option is wrong, or the log cannot stand where it is to.
 
-    Durability: A record whose call has returned is in the file after a normal end, an exception or ``sys.exit``. Until
-    the journal is there, a killed process loses what it had queued, whatever ``durability`` says; a
-    :class:`DurabilityWarning` says so.
+    Durability: A record whose call has returned is in the file after a normal end, an exception or ``sys.exit``. At
+    ``crash``, the default, it survives the death of the process at any moment: it is in a journal beside the log, and
+    whoever opens the log next brings it home. Where no journal can be had a :class:`DurabilityWarning` says so, and
+    ``get_stats()["durability"]`` is ``memory``, where a killed process loses what it had queued. ``power`` acts as
+    ``crash`` in this version.
     Threads: Any, in any number of processes. A forked child is a writer of its own. Never raises into the caller.
 
     .. versionadded:: 0.1.0
@@ -116,6 +119,12 @@ class AIResponseHandler(logging.Handler):
         super().__init__(level)
         self._pipeline = pipeline
         self._queue_handler = ResponseQueueHandler(pipeline.queue, pipeline)
+        if complaint := pipeline.writer.journal_complaint():
+            try:
+                warnings.warn(complaint, DurabilityWarning, stacklevel=2)
+            except Warning:  # where warnings are errors
+                self.close()
+                raise
 
     @property
     def filename(self) -> str:
@@ -229,12 +238,9 @@ def _portable(record: logging.LogRecord, encoded: Encoded) -> dict[str, Any]:
 
 def _warn_of(options: Options) -> None:
     """Say once what is asked for and not there yet."""
-    if options.durability != "memory":
+    if options.durability == "power":
         warnings.warn(
-            f"durability={options.durability!r} acts as 'memory' in this version: the journal is missing, so a process "
-            "that is killed loses what it had queued; one that ends normally loses nothing",
+            "durability='power' acts as 'crash' in this version: nothing is synced to the disk before a call returns",
             DurabilityWarning,
             stacklevel=3,
         )
-    if options.journal_directory:
-        warnings.warn("journal_directory is accepted but does nothing yet in this version", ConfigWarning, stacklevel=3)

@@ -12,16 +12,18 @@ An attempt that fails leaves every line either whole in the file and off the que
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _append, _lock
 from ._fork import forget_in_child
-from ._journal import Journal, Orphan, has_journals, orphans
-from ._journal_format import Intent, journal_directory, seq_of
+from ._journal import Journal, Orphan, has_journals, journal_directories, note_location, orphans
+from ._journal_format import Intent, own_directory, seq_of
 from ._options import Options
 from ._queue import MAX_BLOCK_BYTES, LineQueue, PreparedRecord
 from ._retry import pauses
@@ -57,7 +59,8 @@ class BatchFileHandler(SharedFileHandler):
         ConfigError: An option is wrong.
         LogPathError: Something that is no regular file stands at *filename*.
 
-    Durability: What stands in the file survives the death of any process, not loss of power.
+    Durability: What stands in the file survives the death of any process, not loss of power. What the file refuses is
+    in a journal when the call returns, unless ``durability`` is ``memory``.
     Threads: Any, in any number of processes; a forked child begins with nothing waiting.
     """
 
@@ -89,6 +92,8 @@ class BatchFileHandler(SharedFileHandler):
         super()._begin()
         self.turn = _lock.Turn()
         self.retried = self.replayed = 0
+        self._opens_journal = 0  # the thread that does
+        self._has_told_of_journal = False
         self._look_s = 0.0
         self._writes_since_s: float | None = None
 
@@ -121,7 +126,8 @@ class BatchFileHandler(SharedFileHandler):
             self._drain_alone()
 
     def _drain_alone(self) -> None:
-        self.drain()
+        if not self.drain() and not self.is_owned:
+            self.open_journal()
         if not self.is_owned:  # else the listener tidies up when it has nothing better to do
             self.tidy_up(lambda: False)
 
@@ -152,6 +158,7 @@ class BatchFileHandler(SharedFileHandler):
         try:
             # Nor before it is settled what an interrupted append left: only this descriptor still leads to it.
             if self.turn.acquire(timeout) and self.queue.intent is None:
+                self.queue.drop_journal()
                 self._drop_chores()
                 # Not the parent's close(): it needs logging's own lock, and whoever holds that one may wait for us.
                 self._drop_descriptors()
@@ -173,7 +180,8 @@ class BatchFileHandler(SharedFileHandler):
             accepted=arrived + pending + counted["failed"], written=arrived - counted["written_sync"],
             written_sync=counted["written_sync"], failed=counted["failed"], pending=pending, queue_size=pending,
             queued=arrived + pending - not_queued, spilled=counted["spilled"], replayed=self.replayed,
-            retried=self.retried, encode_errors=encode_errors, rotations=self.rotations, durability="memory",
+            retried=self.retried, encode_errors=encode_errors, rotations=self.rotations,
+            durability="memory" if self.options.durability == "memory" or queue.journal_error else "crash",
             worker_alive=queue.listening, last_error=faults.last_error, last_error_time=faults.last_error_time,
         )  # fmt: skip
 
@@ -195,6 +203,7 @@ class BatchFileHandler(SharedFileHandler):
                 self.attempt(_left(deadline_s, self.options.lock_timeout), until=until)
             except _FAULTS as error:
                 fault = error
+                self._tell_of_journal()
                 self.faults.remember(str(error))
             else:
                 return True
@@ -224,6 +233,7 @@ class BatchFileHandler(SharedFileHandler):
             if not self.turn.acquire(timeout):
                 raise _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
             self._append_waiting(self.queue.position if until is None else until, deadline_s, source)
+            self._tell_of_journal()
         finally:
             try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
                 self.turn.free()
@@ -250,7 +260,7 @@ class BatchFileHandler(SharedFileHandler):
                 self._write_in_turn(record, deadline_s, outcome, may_wait=may_wait)
             else:
                 busy = _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
-                self.refuse(record, f"the queue is full and the log was busy for {timeout:g} s: {busy}")
+                self._spill_or_refuse(record, f"the queue is full and the log was busy for {timeout:g} s: {busy}")
         finally:
             try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
                 self.turn.free()
@@ -267,13 +277,26 @@ class BatchFileHandler(SharedFileHandler):
             if (may_wait and has_room) or self.queue.intent is not None:
                 self._note(error)
                 return
-            if self.queue.is_stashed(record):  # another thread has closed meanwhile
+            if self.queue.is_stashed(record):  # where each line is kept, or if another thread has closed meanwhile
                 self.queue.count_as(record, "spilled")
+                self._note(error)
                 return
             if self.queue.withdraw(record):
                 self.refuse(record, f"nothing more can wait and the log refuses: {error}", is_counted=True)
                 return
         self.queue.count_as(record, outcome)
+
+    def _spill_or_refuse(self, record: PreparedRecord, reason: str) -> None:
+        """Leave *record* in the journal, from where it comes home by itself, or refuse it."""
+        keeper = self.queue.keeper
+        if keeper is None or not keeper.has_room(len(record.body)):
+            self.refuse(record, reason)
+            return
+        self.queue.put(record.body, force=True, replaced=record.replaced, record=record)
+        # Not if the journal has just failed, or if it is in the file already: then it is queued, as any other.
+        if self.queue.is_stashed(record):
+            self.queue.count_as(record, "spilled")
+        self._note(WriteError(f"{self.baseFilename}: {reason}"))
 
     def _append_waiting(self, until: int, deadline_s: float, source: LineQueue | Orphan | None = None) -> None:
         # One lock for each block, so that a long backlog does not keep other processes from theirs.
@@ -341,16 +364,64 @@ class BatchFileHandler(SharedFileHandler):
 
         Whoever opens the log next brings it home. Never raises.
         """
-        directory = journal_directory(self.baseFilename)
         try:
-            return self.queue.stash(lambda writer_id: Journal(directory, writer_id, self.options))
+            return self.queue.stash(self._make_journal)
         except _FAULTS as error:
             self.faults.remember(str(error))
             return self.queue.qsize()
 
+    def open_journal(self) -> bool:
+        """Keep each line in a journal from now on, if the options say so; say whether what they say holds."""
+        keeper = self.queue.keeper
+        if self.options.durability == "memory" or (keeper is not None and not keeper.is_gone()):
+            return True
+        if self._opens_journal == threading.get_ident():  # a signal handler logs in the middle of it
+            return False
+        self._opens_journal = threading.get_ident()
+        try:
+            self.queue.keep_each(self._make_journal)
+        except _FAULTS as error:
+            self.queue.keeper, self.queue.journal_error = None, error
+            self.faults.remember(str(error))
+            return False
+        finally:
+            self._opens_journal = 0
+        self._has_told_of_journal = False
+        return True
+
+    def _make_journal(self, writer_id: str) -> Journal:
+        try:
+            note_location(self.baseFilename, self.options)
+        except _FAULTS as error:  # who has the same option finds it all the same
+            self.faults.remember(str(error))
+        return Journal(self.journal_directory, writer_id, self.options)
+
+    def journal_complaint(self) -> str:
+        """Return what it means that no journal can be had: once, until there was one again; else nothing."""
+        error = self.queue.journal_error
+        if error is None or self._has_told_of_journal:
+            return ""
+        self._has_told_of_journal = True
+        return (
+            f"durability={self.options.durability!r} acts as 'memory' for {self.baseFilename}: there can be no journal "
+            f"in {self.journal_directory} ({error}), so a process that is killed loses what it had queued; one that "
+            "ends normally loses nothing"
+        )
+
+    def _tell_of_journal(self) -> None:
+        if complaint := self.journal_complaint():
+            self.faults.remember(complaint)
+            self.report(WriteError(complaint))
+
+    @property
+    def journal_directory(self) -> str:
+        """Where our journal is, or would be."""
+        return own_directory(self.baseFilename, self.options.journal_directory)
+
     def has_journals(self) -> bool:
-        """Say whether there is a journal beside the log, of a living writer or of one that is gone."""
-        return has_journals(journal_directory(self.baseFilename))
+        """Say whether another writer of this log, living or gone, has a journal."""
+        directories = journal_directories(self.baseFilename, self.options.journal_directory)
+        return any(has_journals(directory, but=self.queue.writer_id) for directory in directories)
 
     def tidy_up(self, is_needed: Callable[[], bool], lock_timeout: float | None = None) -> bool:
         """
@@ -358,7 +429,10 @@ class BatchFileHandler(SharedFileHandler):
 
         With a *lock_timeout* the journals are looked for at once, and the log's lock is not waited for any longer.
         """
-        if lock_timeout is not None or time.monotonic() >= self._look_s:
+        is_due = time.monotonic() >= self._look_s
+        if self.is_owned and lock_timeout is None and (is_due or not (self.queue.keeper or self.queue.journal_error)):
+            self.open_journal()  # somebody may have removed or closed it, or the disk has room again
+        if lock_timeout is not None or is_due:
             self._look_s = time.monotonic() + _LOOK_EVERY_S
             self.replay(is_needed, self.options.lock_timeout if lock_timeout is None else lock_timeout)
         return super().tidy_up(is_needed)
@@ -369,7 +443,8 @@ class BatchFileHandler(SharedFileHandler):
 
         Exactly once, also when this process is killed in between, or another one comes for the same journal.
         """
-        for orphan in orphans(journal_directory(self.baseFilename), self.options.file_mode):
+        directories = journal_directories(self.baseFilename, self.options.journal_directory)
+        for orphan in itertools.chain.from_iterable(orphans(one, self.options.file_mode) for one in directories):
             try:
                 while orphan.intent is not None or not orphan.empty():
                     self.attempt(lock_timeout, until=orphan.consumed + 1, source=orphan)

@@ -109,7 +109,7 @@ def test_a_yaml_file_works_through_dictconfig_alone(name: str, version: str, tmp
 
     (record,) = read_lines(tmp_path / DEFAULT_LOG)
     assert (record["question"], record["provider"], record["latency_ms"]) == ("why?", "deepseek", 1500)
-    assert done.stderr.count("DurabilityWarning:") == 1
+    assert done.stderr == ""
     assert stat.S_IMODE((tmp_path / DEFAULT_LOG).stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
 
@@ -201,8 +201,7 @@ def test_without_anything_the_default_is_configured(tmp_path: Path, monkeypatch:
     """configure() and no more: the default's options, at the default's place, made absolute at set-up."""
     monkeypatch.chdir(tmp_path)
 
-    with pytest.warns(DurabilityWarning):
-        handler = configure()
+    handler = configure()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     log()
@@ -349,20 +348,13 @@ def test_a_foreign_formatter_is_said_not_to_be_used(log_path: Path) -> None:
     assert questions(log_path) == ["why?"]
 
 
-@pytest.mark.parametrize("option", [{"journal_directory": "elsewhere"}], ids=str)
-def test_an_option_that_does_nothing_yet_says_so(log_path: Path, option: dict[str, Any]) -> None:
-    """All options are accepted from the first version on, and none pretends."""
-    with pytest.warns(ConfigWarning, match=next(iter(option))):
-        configure(a_mapping(log_path, **option))
-
-
 def test_a_durability_that_does_not_hold_yet_is_said_once(log_path: Path) -> None:
     """One handler, one warning that names what is missing; get_stats() says what holds."""
-    with pytest.warns(DurabilityWarning, match="journal is missing") as caught:
+    with pytest.warns(DurabilityWarning, match="acts as 'crash'") as caught:
         handler = configure(a_mapping(log_path, durability="power"))
 
     assert len(caught) == 1
-    assert handler.get_stats()["durability"] == "memory"
+    assert handler.get_stats()["durability"] == "crash"
 
 
 @pytest.mark.slow
@@ -372,7 +364,7 @@ def test_a_program_that_configures_again_is_warned_once(tmp_path: Path) -> None:
         """
         from ai_response_logging import configure, log_ai_response
         for number in range(3):
-            configure(filename=f"{number}.jsonl")
+            configure(filename=f"{number}.jsonl", durability="power")
             log_ai_response(question="why?")
         """,
         cwd=tmp_path,

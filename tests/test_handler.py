@@ -278,30 +278,47 @@ def test_foreign_formatter_is_not_used_and_said_so(handler: AIResponseHandler, l
 # --- options and places ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("durability", ["crash", "power"])
-def test_durability_that_is_not_there_yet_is_said_once_and_in_the_counters(log_path: Path, durability: str):
+def test_durability_that_is_not_there_yet_is_said_once_and_in_the_counters(log_path: Path):
     """What is asked for and not there is neither an error nor silent."""
-    with pytest.warns(DurabilityWarning, match=f"'{durability}' acts as 'memory'") as caught:
-        handler = AIResponseHandler(log_path, durability=durability)
+    with pytest.warns(DurabilityWarning, match="'power' acts as 'crash'") as caught:
+        handler = AIResponseHandler(log_path, durability="power")
     handler.close()
 
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    assert handler.get_stats()["durability"] == "memory"
+    assert handler.get_stats()["durability"] == "crash"
 
 
-def test_durability_memory_warns_of_nothing(log_path: Path):
-    """Who asks for what there is hears nothing."""
+@pytest.mark.parametrize("durability", ["memory", "crash"])
+def test_durability_that_holds_warns_of_nothing(log_path: Path, durability: str):
+    """Who asks for what there is hears nothing, and finds it in the counters."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        AIResponseHandler(log_path, durability="memory").close()
+        handler = AIResponseHandler(log_path, durability=durability)
+        assert handler.get_stats()["durability"] == durability
+        handler.close()
 
 
-@pytest.mark.parametrize("option", [{"journal_directory": "/tmp"}])  # noqa: S108  never opened
-def test_option_that_does_nothing_yet_is_said(log_path: Path, option: dict[str, Any]):
-    """An accepted option without effect warns."""
-    with pytest.warns(ConfigWarning, match="does nothing yet"):
-        AIResponseHandler(log_path, durability="memory", **option).close()
+def test_durability_without_a_journal_is_said_once_and_is_memory(log_path: Path):
+    """Where no journal can be had the warning points at who asked, the counters are honest, and records go on."""
+    log_path.with_name(f"{log_path.name}.journal").write_bytes(b"in the way")
+    with pytest.warns(DurabilityWarning, match="acts as 'memory'.*killed loses what it had queued") as caught:
+        handler = AIResponseHandler(log_path)
+    handler.handle(record())
+    handler.close()
+
+    assert [warning.filename for warning in caught] == [__file__]
+    assert handler.get_stats()["durability"] == "memory"
+    assert ids_in(log_path) == ["one"]
+
+
+def test_durability_warning_made_an_error_leaves_nothing_behind(log_path: Path):
+    """Whoever turns warnings into errors gets one, and no journal or thread of a handler that there is not."""
+    log_path.with_name(f"{log_path.name}.journal").write_bytes(b"in the way")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DurabilityWarning):
+            AIResponseHandler(log_path)
 
 
 def test_wrong_option_is_an_error_with_its_range(log_path: Path):

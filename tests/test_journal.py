@@ -243,22 +243,26 @@ def test_disk_that_fills_up_in_the_middle_keeps_the_lines_before(directory: Path
 
 
 def test_store_that_is_interrupted_comes_home_once(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """Ctrl-C behind the write, before it is noted what was stored: stored again from another number, doubled never."""
+    """Ctrl-C behind a write, before it is noted what was stored: stored again, doubled never."""
     journal = make(directory)
-    monkeypatch.setattr(_journal, "_stored", _interrupted)
+    write = journal._write
+
+    def interrupted(line: bytes, size: int) -> bool:
+        write(line, size)
+        if line == lines_of(6)[3]:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return True
+
+    monkeypatch.setattr(journal, "_write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         journal.store(lines_of(6))
-    monkeypatch.undo()
+    assert journal.next_seq == 3
 
     assert journal.store(lines_of(3, 3)) == 3
     journal.close()
 
     assert all_home(adopt(directory)) == lines_of(6)
-
-
-def _interrupted(descriptor: int, lines: list[bytes], name: str) -> int:
-    os.write(descriptor, b"".join(lines))
-    raise KeyboardInterrupt(name)
 
 
 # --- marks ---------------------------------------------------------------------------------------------------------
@@ -281,8 +285,11 @@ def test_mark_that_says_less_than_the_last_is_left_out(journal: Journal, directo
     assert noted(directory) == Mark(0, 7, None)
 
 
-def test_segments_whose_lines_have_all_arrived_are_removed(journal: Journal, directory: Path):
+def test_segments_whose_lines_have_all_arrived_are_removed(
+    journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A long journal gives its room back as it comes home."""
+    monkeypatch.setattr(_journal, "SEGMENT_BYTES", 5 * len(lines_of(1)[0]) + 5)
     for first_seq in (0, 5, 10):
         journal.store(lines_of(5, first_seq))
 

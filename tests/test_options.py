@@ -17,13 +17,13 @@ DEFAULTS = {
     "max_retries": 3, "retry_delay": 0.5, "durability": "crash", "lock_timeout": 10, "caller_timeout": 1,
     "close_timeout": 10, "max_bytes": 0, "when": "", "interval": 1, "utc": False, "backup_count": 0,
     "retain_days": 0, "max_total_bytes": 0, "compress": False, "file_mode": 0o600, "directory_mode": 0o700,
-    "journal_directory": None,
+    "journal_directory": None, "journal_max_bytes": 64 * 1024 * 1024,
 }  # fmt: skip
 # name: least, most
 COUNTS = {
     "queue_max_size": (1, 10_000_000), "queue_max_bytes": (1, 1 << 62), "batch_size": (1, 10_000),
     "max_retries": (0, 1_000_000), "max_bytes": (0, 1 << 62), "backup_count": (0, 1 << 62),
-    "interval": (1, 100_000), "max_total_bytes": (0, 1 << 62),
+    "interval": (1, 100_000), "max_total_bytes": (0, 1 << 62), "journal_max_bytes": (1 << 20, 1 << 62),
     "file_mode": (0, 0o777), "directory_mode": (0, 0o777),
 }  # fmt: skip
 SECONDS = ("flush_interval", "retry_delay", "lock_timeout", "caller_timeout", "close_timeout")
@@ -160,5 +160,14 @@ def test_options_do_not_change() -> None:
 
 
 def test_a_journal_directory_may_be_any_path(tmp_path: Path) -> None:
-    """Text or a Path, the option is there from the first version on."""
+    """Text or a Path; made absolute, since the program may go elsewhere."""
     assert Options.checked({"journal_directory": str(tmp_path)}).journal_directory == str(tmp_path)
+    assert Options.checked({"journal_directory": tmp_path}).journal_directory == str(tmp_path)
+    assert Options.checked({"journal_directory": "here"}).journal_directory == str(Path.cwd() / "here")
+
+
+@pytest.mark.parametrize("wrong", ["", 7, "two\nlines", ["a"]])
+def test_a_journal_directory_that_is_no_path_is_an_error(wrong: object) -> None:
+    """What cannot be noted as one line is no place for a journal."""
+    with pytest.raises(ConfigError, match="journal_directory must be the path of a directory"):
+        Options.checked({"journal_directory": wrong})

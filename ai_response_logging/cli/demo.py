@@ -20,7 +20,6 @@ import typer
 from ..errors import MissingExtraError
 from ._console import EXIT_NOT_WELL, plain, print_error, print_line
 from .matrix import print_grid
-from .run import DURABILITY
 
 if TYPE_CHECKING:
     from ..matrix import Plan, RunResult
@@ -106,7 +105,7 @@ def _plan_for(base_url: str) -> Plan:
 
 def _settings(path: str) -> dict[str, Any]:
     # The preset by name: what this machine has configured for real logs is no business of a demo.
-    return {"filename": path, "config": "default", "durability": DURABILITY, "handler_options": HANDLER_OPTIONS}
+    return {"filename": path, "config": "default", "handler_options": HANDLER_OPTIONS}
 
 
 def _resume(plan: Plan, first: RunResult, path: str) -> RunResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from ..matrix import CellDone, RunResult
 
 __all__ = ["run"]
-
-# Until there is a journal, a killed process loses what it had queued, whatever else is asked for; saying so spares
-# the user a warning from every worker.
-DURABILITY: Final = "memory"
 
 PlanFile = Annotated[
     Path,
@@ -88,7 +84,6 @@ def run(
                 processes=processes,
                 resume=resume is not None,
                 retry_failed=retry_failed,
-                durability=DURABILITY,
                 on_start=view.on_start,
                 on_cell=view.on_cell,
             )

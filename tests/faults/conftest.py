@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,3 +63,14 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     library = tmp_path_factory.mktemp("shim") / "shim.so"
     _run("gcc", "-O1", "-shared", "-fPIC", "-o", library, SHIM, "-ldl")
     return library
+
+
+@pytest.fixture
+def others_directory() -> Iterator[Path]:
+    """Make a directory that belongs to another user, below one that everybody may enter."""
+    place = Path(tempfile.mkdtemp())
+    try:
+        os.chown(place, 65534, 65534)
+        yield place
+    finally:
+        shutil.rmtree(place)

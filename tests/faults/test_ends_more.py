@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -432,17 +429,6 @@ def test_multiprocessing_child_that_ends_without_a_flush_keeps_its_records(
 
 
 # --- no thread to be had -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def others_directory() -> Iterator[Path]:
-    """Make a directory that belongs to another user, below one that everybody may enter."""
-    place = Path(tempfile.mkdtemp())
-    try:
-        os.chown(place, 65534, 65534)
-        yield place
-    finally:
-        shutil.rmtree(place)
 
 
 @is_root
