@@ -104,7 +104,8 @@ class _Files:
         if self._is_closed:
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
         if self._marks is None:
-            self._marks = open_regular(self._path(mark_name(self.writer_id)), os.O_RDWR, self._file_mode)
+            name = self._path(mark_name(self.writer_id))
+            self._marks = open_regular(name, os.O_RDWR, self._file_mode, like=self.directory)
         return self._marks.fileno()
 
     def _remove_segments(self, consumed: int) -> None:
@@ -155,8 +156,8 @@ class Journal(_Files):
     Threads: :meth:`mark` any; :meth:`begin`, :meth:`keep` and :meth:`store` one at a time.
     """
 
-    def __init__(self, directory: str, writer_id: str, options: Options) -> None:
-        super().__init__(directory, writer_id, _new_lock(directory, writer_id, options), options.file_mode)
+    def __init__(self, directory: str, writer_id: str, options: Options, like: str = "") -> None:
+        super().__init__(directory, writer_id, _new_lock(directory, writer_id, options, like), options.file_mode)
         self.next_seq = 0
         """The number from which on nothing has been stored."""
         self.max_bytes = options.journal_max_bytes
@@ -167,7 +168,7 @@ class Journal(_Files):
         self._spare: list[str] = []
         self._most_spare = 0
         self._pwrite = pwrite_holding()
-        self._outside_until_s = 0.0
+        self._was_slow, self._outside_until_s = False, 0.0
 
     def begin(self, first_seq: int) -> None:
         """
@@ -219,8 +220,12 @@ class Journal(_Files):
             if error.errno not in _FULL:
                 raise
             return False
-        if time.perf_counter() - began_s > _SLOW_S:  # a disk that makes us wait must not make every thread wait
+        # A disk that makes us wait must not make every thread wait. Once is no proof: another process may have had the
+        # processor.
+        is_slow = time.perf_counter() - began_s > _SLOW_S
+        if is_slow and self._was_slow:
             self._outside_until_s = began_s + _OUTSIDE_S
+        self._was_slow = is_slow
         return written == size
 
     def _begin_segment(self, first_seq: int, size: int) -> None:
@@ -232,7 +237,7 @@ class Journal(_Files):
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
         name = segment_name(self.writer_id, first_seq)
         self._use_spare(name)
-        segment = open_regular(self._path(name), os.O_RDWR, self._file_mode)
+        segment = open_regular(self._path(name), os.O_RDWR, self._file_mode, like=self.directory)
         reserved = max(size, SEGMENT_BYTES)
         with suppress(OSError, AttributeError):  # then a full disk shows with the line that has no room
             os.posix_fallocate(segment.fileno(), 0, reserved)
@@ -405,22 +410,22 @@ def note_location(path: str, options: Options) -> None:
     place = own_directory(path, options.journal_directory)
     if place == journal_directory(path) or place in journal_directories(path)[1:]:
         return
-    make_directory(journal_directory(path), options.directory_mode)
-    with open_regular(location_file(path), os.O_RDWR | os.O_APPEND, options.file_mode) as file:
+    make_directory(journal_directory(path), options.directory_mode, like=path)
+    with open_regular(location_file(path), os.O_RDWR | os.O_APPEND, options.file_mode, like=path) as file:
         # A line of its own also behind one that a kill cut off; one write, so that others' do not come in between.
         os.write(file.fileno(), b"\n" + os.fsencode(place) + b"\n")
 
 
-def _new_lock(directory: str, writer_id: str, options: Options) -> FileIO:
-    """Make and take a writer's liveness lock."""
+def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> FileIO:
+    """Make and take a writer's liveness lock; a directory that is made for it belongs to the owner of *like*."""
     path = os.path.join(directory, lock_name(writer_id))
     for nap in naps(_LOCK_BUDGET_S):
-        make_directory(directory, options.directory_mode)
+        make_directory(directory, options.directory_mode, like)
         if (kind := describe_file_type(directory)) not in {"a directory", ""}:
             raise LogPathError(directory, kind)
         # Somebody who took the last journal home may have removed the directory since.
         with suppress(FileNotFoundError):
-            lock = open_regular(path, os.O_RDWR, options.file_mode)
+            lock = open_regular(path, os.O_RDWR, options.file_mode, like=directory)
             # Between its making and our locking it somebody may have taken it for an orphan, and remove it.
             if _lock.try_acquire(lock) and not _lock.is_replaced(lock, path):
                 return lock

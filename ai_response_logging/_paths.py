@@ -52,10 +52,11 @@ def describe_refusal(path: str) -> str:
         else:
             needed = os.X_OK if place != path else os.R_OK | os.W_OK
         if not os.access(place, needed, effective_ids=os.access in os.supports_effective_ids):
-            info = os.lstat(place)
+            info = os.stat(place)
             return (
-                f"{place} is owned by {_user_name(info.st_uid)} with mode {stat.S_IMODE(info.st_mode):04o}, "
-                f"and this process runs as {_user_name(os.geteuid())}"
+                f"; {place} is owned by {_user_name(info.st_uid)} with mode {stat.S_IMODE(info.st_mode):04o}, and this "
+                f"process runs as {_user_name(os.geteuid())}: let it write there, or set another filename; a log for "
+                "several users needs file_mode and directory_mode for all of them"
             )
     return ""
 
@@ -79,11 +80,16 @@ def create_file(path: str, flags: int, mode: int, like: str = "") -> int:
     descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o700)
     with suppress(OSError):  # a file system without modes
         os.fchmod(descriptor, mode)
+    _give_away(descriptor, like)
+    return descriptor
+
+
+def _give_away(made: int | str, like: str) -> None:
+    """As root, give what we have just *made* to the owner of the file *like*."""
     if like and not os.geteuid():
         with suppress(OSError):  # it is gone, or the file system knows no owners
             info = os.lstat(like)
-            os.fchown(descriptor, info.st_uid, info.st_gid)
-    return descriptor
+            os.chown(made, info.st_uid, info.st_gid, follow_symlinks=isinstance(made, int))
 
 
 def open_regular(path: str, flags: int, mode: int, *, create: bool = True, like: str = "") -> FileIO:
@@ -119,8 +125,8 @@ def _open_or_create(path: str, flags: int, mode: int, like: str) -> int:
             return os.open(path, flags)
 
 
-def make_directory(path: str, mode: int) -> None:
-    """Make the directory *path* and its missing parents, each with exactly *mode*; others stay as they are."""
+def make_directory(path: str, mode: int, like: str = "") -> None:
+    """Make the directory *path* and its missing parents, each with exactly *mode*, *like* as for create_file."""
     missing = []
     while path and not os.path.isdir(path):
         missing.append(path)
@@ -132,6 +138,7 @@ def make_directory(path: str, mode: int) -> None:
             continue
         with suppress(OSError):  # a file system without modes
             os.chmod(directory, mode)
+        _give_away(directory, like)
 
 
 def sync_directory(path: str) -> None:

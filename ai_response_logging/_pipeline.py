@@ -268,7 +268,7 @@ def _new(path: str, options: Options) -> Pipeline:
         pipeline = Pipeline(path, options)
     except PermissionError as error:
         refusal = describe_refusal(error.filename or path)
-        raise ConfigError(f"the log cannot be written: {error}; {refusal}", "filename") from error
+        raise ConfigError(f"the log cannot be written: {error}{refusal}", "filename") from error
     except (LogPathError, OSError) as error:
         raise ConfigError(f"the log cannot be written: {error}", "filename") from error
     pipeline.writer.open_journal()

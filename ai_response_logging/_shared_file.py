@@ -113,7 +113,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             return self.baseFilename
         with contextlib.suppress(OSError):
             return next(iter(_rotate.files_of(self.baseFilename)), "")
-        return ""
+        return ""  # a new log: whoever makes it owns it
 
     def _ready_stream(self, deadline_s: float, line: bytes) -> int:
         """Open the log if it is not, with a whole last line and fit for *line*; return its size."""

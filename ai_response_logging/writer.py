@@ -394,7 +394,7 @@ class BatchFileHandler(SharedFileHandler):
             note_location(self.baseFilename, self.options)
         except _FAULTS as error:  # who has the same option finds it all the same
             self.faults.remember(str(error))
-        return Journal(self.journal_directory, writer_id, self.options)
+        return Journal(self.journal_directory, writer_id, self.options, like=self.baseFilename)
 
     def journal_complaint(self) -> str:
         """Return what it means that no journal can be had: once, until there was one again; else nothing."""

@@ -8,6 +8,7 @@ import re
 import signal
 import stat
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import FileIO
@@ -326,13 +327,16 @@ def test_file_that_was_closed_leaves_no_count_behind(lock_path: Path):
     """How long a lock was refused is forgotten together with the file: nothing grows in a process that goes on."""
     with lock_path.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        before = len(_lock._refused_since_s)
+        files = []
         for _ in range(3):
             with open_lock_file(str(lock_path), 0o600) as lock, pytest.raises(LockTimeoutError):
                 acquire(lock, 0, "log")
+            assert lock in _lock._refused_since_s
+            files.append(weakref.ref(lock))
             del lock
 
-    assert len(_lock._refused_since_s) == before
+    # Not the length: other tests' files may go meanwhile.
+    assert [file() for file in files] == [None] * 3
 
 
 def test_one_try_for_the_lock_says_whether_it_was_free(lock_path: Path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from _children import OBEY, PREAMBLE, Notes, Writer, assert_kept, lock_file
-from helpers import child_process, is_root, log_files
+from helpers import assert_all_there_once, child_process, is_root, log_files
 
 USER = 4243  # nobody has this id, and no name or group is needed
 
@@ -231,3 +231,24 @@ def test_root_that_makes_a_deleted_lock_file_anew_leaves_it_to_the_logs_owner(op
 
     assert owners_below(open_path) == {USER}
     assert_kept(log, notes)
+
+
+def test_journal_that_root_leaves_behind_belongs_to_the_logs_owner(open_path: Path, notes: Notes):
+    """What a tool of root's could not bring home before it was killed, the service does: it may read and remove it."""
+    os.chown(open_path, USER, USER)
+    log = open_path / "log.jsonl"
+    with writer_of(USER, log, notes) as service:
+        service.log("service")
+        service.end()
+    with writer_of(0, log, notes, durability="crash") as tool:
+        assert tool.log("root", 2) == ["queued"] * 2
+        tool.process.kill()
+        tool.process.wait()
+    journal = log.with_name(f"{log.name}.journal")
+    assert owners_below(journal) | {journal.stat().st_uid} == {USER}
+    with writer_of(USER, log, notes) as service:
+        assert service.ask("flush")
+        service.end()
+
+    assert not journal.exists()
+    assert_all_there_once(log, notes.ids())
