@@ -315,8 +315,10 @@ class Orphan(_Files):
     def __init__(self, directory: str, writer_id: str, lock: FileIO, file_mode: int) -> None:
         super().__init__(directory, writer_id, lock, file_mode)
         self._unread = iter(self._segments[:])  # a copy: each segment leaves the list when its lines are home
-        self._next_seq = self._mark.consumed
+        self._next_seq = self._home_seq = self._mark.consumed
         self._lines: list[bytes] = []
+        self.intent: Intent | None = self._mark.intent
+        """What its writer, or an adopter before us, or we were about to append."""
         self.consumed = 0
         """How many lines have come home by us."""
 
@@ -326,14 +328,10 @@ class Orphan(_Files):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def intent(self) -> Intent | None:
-        """What its writer, or an adopter before us, was about to append."""
-        return self._mark.intent
-
     def note(self, intent: Intent) -> None:
-        """Note what is about to be appended."""
-        self.mark(self._mark.consumed, intent)
+        """Note what is about to be appended, and what has arrived before."""
+        self.mark(self._home_seq, intent)
+        self.intent = intent
 
     def first(self, count: int) -> list[bytes]:
         """Return the first *count* lines that have not come home; fewer if there are no more."""
@@ -357,9 +355,11 @@ class Orphan(_Files):
 
     def consume(self, count: int) -> None:
         """Forget the first *count* lines: they have arrived. Ends the intent."""
-        consumed = seq_of(self._lines[count - 1]) + 1 if count else self._mark.consumed
-        self._lines, self.consumed = self._lines[count:], self.consumed + count
-        self.mark(consumed, None)
+        self._home_seq = seq_of(self._lines[count - 1]) + 1 if count else self._home_seq
+        self._lines, self.consumed, self.intent = self._lines[count:], self.consumed + count, None
+        # Else the next intent notes it as well; until then the one before leads to the bytes in the log.
+        if self.empty():
+            self.mark(self._home_seq, None)
 
     def empty(self) -> bool:
         """Say whether all its lines have come home."""

@@ -366,7 +366,9 @@ def test_adopter_that_goes_on_after_another_begins_where_that_one_stopped(journa
     assert second.first(9) == lines_of(2, 4)
     second.consume(0)
     assert second.intent is None
-    assert noted(directory).intent is None
+    assert noted(directory).intent == INTENT  # until the next one, or the last line, replaces it
+    second.consume(2)
+    assert (noted(directory).consumed, noted(directory).intent) == (6, None)
 
 
 def test_long_orphan_comes_home_to_its_last_segment(journal: Journal, directory: Path):
