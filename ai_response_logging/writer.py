@@ -40,6 +40,7 @@ __all__ = ["BatchFileHandler"]
 
 _FAULTS = (WriteError, OSError)
 _LOOK_EVERY_S = 30.0  # for journals whose writers are gone
+_NEARLY_FULL = 0.7  # of journal_max_bytes
 _LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
 
 
@@ -412,6 +413,14 @@ class BatchFileHandler(SharedFileHandler):
         if complaint := self.journal_complaint():
             self.faults.remember(complaint)
             self.report(WriteError(complaint))
+        keeper, most = self.queue.keeper, self.options.journal_max_bytes
+        if keeper is not None and keeper.size > most * _NEARLY_FULL:
+            told = (
+                f"{self.baseFilename}: {self.queue.qsize()} records wait, and their journal has {keeper.size} of the "
+                f"{most} bytes that journal_max_bytes gives it; once it is full, calls write their records themselves"
+            )
+            if self.faults.note("journal nearly full", told):
+                self.report(WriteError(told))
 
     @property
     def journal_directory(self) -> str:

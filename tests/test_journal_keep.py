@@ -557,6 +557,23 @@ def test_full_journal_is_written_by_the_caller_while_the_log_takes_it(log_path: 
     assert ids_in(log_path) == [f"r{number}" for number in range(5)]
 
 
+def test_journal_that_is_nearly_full_is_told_once(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Long before calls have to write themselves somebody reads how much waits, of how much, and what comes then."""
+    told: list[str] = []
+    monkeypatch.setattr(AIResponseHandler, "handleError", lambda _, record: told.append(record.getMessage()))
+    handler = AIResponseHandler(log_path, journal_max_bytes=4 << 20, **QUIET)
+    with locked(handler):
+        for number in range(30):
+            handler.submit(record(str(number), size=100_000))
+        assert handler.flush(0.01) is False
+        assert handler.flush(0.01) is False
+        nearly = [one for one in told if "journal_max_bytes" in one]
+    handler.close()
+
+    assert len(nearly) == 1
+    assert f"{log_path}: 30 records wait, and their journal has {3 << 20} of the {4 << 20} bytes" in nearly[0]
+
+
 def test_handler_closed_and_used_again_keeps_again(log_path: Path):
     """A close is a drain: it leaves no journal, and the next record is in one when its call returns."""
     handler = AIResponseHandler(log_path, **QUIET)
