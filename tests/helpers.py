@@ -147,10 +147,15 @@ def _import_path() -> dict[str, str]:
 
 
 def log_files(path: str | Path) -> list[Path]:
-    """Return the log and its rotated files, plain or compressed, oldest name first and the log itself last."""
+    """
+    Return the log and its rotated files, plain or compressed, oldest name first and the log itself last.
+
+    Of a file that stands both plain and compressed, after a kill between the two, the plain one counts.
+    """
     path = Path(path)
     rotated = [other for other in path.parent.glob(f"{path.name}*") if ROTATED.fullmatch(other.name[len(path.name) :])]
-    return sorted(rotated) + ([path] if path.exists() else [])
+    counted = {one for one in rotated if one.suffix != ".gz" or one.with_suffix("") not in rotated}
+    return sorted(counted) + ([path] if path.exists() else [])
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
