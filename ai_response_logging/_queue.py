@@ -291,7 +291,7 @@ class LineQueue:
                 if self.intent is intent:
                     break
             with self.lock:
-                new = [line for line in self._lines if seq_of(line) >= journal.next_seq]
+                new = _from(journal.next_seq, self._lines)
                 if self.keeper is not None:  # at most what was interrupted; nobody else may store now
                     return len(new) - journal.store(new)
                 # Until it is known how many the disk takes, none of them may be refused any more.
@@ -424,6 +424,13 @@ class LineQueue:
         """Where the next line will stand: once :attr:`consumed` has come so far, all before it have arrived."""
         with self.lock:
             return self._consumed + len(self._lines)
+
+
+def _from(seq: int, lines: list[bytes]) -> list[bytes]:
+    """Return the *lines* from number *seq* on."""
+    # A function of its own: since 3.12 a comprehension runs in its surroundings, and an exception that arrives between
+    # two of its rounds leaves a `with` around it without giving back the lock (seen on 3.12.1).
+    return [line for line in lines if seq_of(line) >= seq]
 
 
 def _record_of(line: bytes) -> logging.LogRecord:
