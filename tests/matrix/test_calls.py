@@ -279,14 +279,19 @@ def test_cancelled_run_logs_what_was_in_flight_and_only_that(server: LocalModelS
 
 def test_callback_that_raises_ends_the_run_and_loses_no_cell(server: LocalModelServer, log_path: Path):
     """The caller's own error comes back to it; what was in flight is logged as cancelled."""
+    both_are_there = threading.Event()
+    server.reply_always(Reply(hold=both_are_there), model="a")
     server.reply_always(Reply(hold=threading.Event()), model="b")
 
     def on_cell(cell: CellDone) -> None:
-        server.wait_for_requests(2)
         raise ZeroDivisionError(cell.model)
 
+    # Not in on_cell: that one holds the loop up, which has the second request to send.
+    look = threading.Thread(target=lambda: (server.wait_for_requests(2), both_are_there.set()))
+    look.start()
     with pytest.raises(ZeroDivisionError, match="a"):
         asked(plan_for(server, *"abc"), log_path, concurrency=2, on_cell=on_cell)
+    look.join()
 
     assert [(record["model"], record.get("error_type")) for record in by_cell(log_path)] == [
         ("a", None),
