@@ -528,6 +528,35 @@ def test_record_that_the_log_refuses_while_the_queue_is_full_spills_and_comes_ho
     assert not Path(f"{log_path}.journal").exists()
 
 
+def test_record_that_finds_the_queue_full_and_another_thread_at_the_log_spills(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A caller whose turn does not come in time leaves its record in the journal, too."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    handler = AIResponseHandler(log_path, **QUIET, queue_max_size=1, caller_timeout=0.01)
+    writes, may_go_on = threading.Event(), threading.Event()
+
+    def write() -> None:
+        turn = handler._pipeline.writer.turn
+        assert turn.acquire(10)
+        writes.set()
+        may_go_on.wait(10)
+        turn.free()
+
+    other = threading.Thread(target=write)
+    other.start()
+    assert writes.wait(10)
+    statuses = [handler.submit(record(f"r{number}")) for number in range(3)]
+    assert_sums(handler)
+    may_go_on.set()
+    other.join()
+    assert handler.flush(10)
+    handler.close()
+
+    assert statuses == ["queued", "spilled", "spilled"]
+    assert ids_in(log_path) == ["r0", "r1", "r2"]
+
+
 def test_record_that_nothing_can_hold_is_failed(log_path: Path):
     """Queue full, journal full, log refusing: then, and only then, it is refused."""
     handler = AIResponseHandler(
