@@ -29,7 +29,6 @@ from ai_response_logging._journal_format import Intent, lock_name, mark_name, se
 from ai_response_logging._options import Options
 from ai_response_logging.handler import AIResponseHandler
 from ai_response_logging.record import seal, tail_of
-from ai_response_logging.verify import verify_log
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -650,46 +649,3 @@ def test_writer_killed_while_it_stashes_leaves_nothing_half(tmp_path: Path, call
     assert fired >= least
     assert len(notes.ids()) == 20
     assert_all_there_once(log, [f"r-{number}" for number in range(20)])
-
-
-# A writer's journal of 100,000 lines, left by one that just ends; then a process that opens the log. argv: log, lines.
-LONG_JOURNAL = """
-import os, sys
-from ai_response_logging._journal import Journal
-from ai_response_logging._options import Options
-from ai_response_logging.record import new_writer_id, seal, tail_of
-
-log, count, writer_id = sys.argv[1], int(sys.argv[2]), new_writer_id()
-journal = Journal(f"{log}.journal", writer_id, Options.checked({"journal_max_bytes": 1 << 30}))
-for first in range(0, count, 1000):
-    seqs = range(first, first + 1000)
-    body = b'{"schema_version":"1.0","record_id":"%d","response":"xxxxxxxxxxxxxxxxxxxx"'
-    assert journal.store([seal(body % seq, tail_of(writer_id), seq) for seq in seqs]) == 1000
-os._exit(0)
-"""
-BRING_HOME = """
-import resource, sys
-from ai_response_logging import AIResponseHandler
-
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-handler = AIResponseHandler(sys.argv[1])
-assert handler.flush(60)
-handler.close()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.timeout(120)
-def test_long_journal_comes_home_in_bounded_memory(log_path: Path):
-    """A backlog of many segments is brought home one after the other, not read as a whole."""
-    count = 100_000
-    run_child(LONG_JOURNAL, log_path, count, timeout=60)
-    size = sum(file.stat().st_size for file in journals(log_path).iterdir())
-
-    more_kib = int(run_child(BRING_HOME, log_path, timeout=60).stdout)
-
-    assert size > 12 << 20
-    assert more_kib < 8 << 10
-    report = verify_log(log_path)
-    assert (report.whole, report.records) == (True, count)
-    assert not journals(log_path).exists()
