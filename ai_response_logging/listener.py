@@ -61,8 +61,9 @@ class _Server(threading.Thread):
     whoever started it, not by the interpreter's join.
     """
 
-    def __init__(self, serve: Callable[[], None]) -> None:
+    def __init__(self, serve: Callable[[], None], before: _Server | None = None) -> None:
         super().__init__(target=serve, name="ai-response-listener", daemon=True)
+        self.before = before if before is not None and not before.is_over else None
         self.is_stopping = self.is_announced = self.owes_sentinel = self.is_over = False
         self.requests: list[_Request] = []
         # Not an Event: an exception thrown into its set() leaves its lock held, a signal handler in there waits for
@@ -88,7 +89,7 @@ class _Server(threading.Thread):
 
     def end(self) -> None:
         """Say that it has done its last. Called by the thread itself."""
-        self.is_over = True
+        self.is_over, self.before = True, None
         while self.requests:
             self.requests.pop().answer(done=None)
         self._over.release()
@@ -183,7 +184,7 @@ class BatchQueueListener(logging.handlers.QueueListener):
         before = self._thread
         if before is not None and before.is_serving():
             return
-        thread = _Server(self._monitor)
+        thread = _Server(self._monitor, before)
         if before is not None and before.is_announced and before.is_alive():
             self._stale_sentinels += 1
         if isinstance(self.queue, LineQueue) and not self.flush_interval:  # each record is a batch of its own
@@ -259,6 +260,8 @@ class BatchQueueListener(logging.handlers.QueueListener):
     def _end_listening(self, me: _Server) -> None:
         if isinstance(self.queue, LineQueue) and self._thread is me:
             self.queue.listening = False
+            if me.before is not None and not me.before.is_over:
+                self.queue.wake()  # we may have taken the one that was to end it
 
     # -- our own queue: it only counts and wakes, the writer takes the lines from it
 

@@ -638,6 +638,23 @@ def test_listener_told_to_stop_and_started_again_goes_on_without_a_gap(
     assert_all_there_once(log_path, "abcdef")
 
 
+def test_thread_whose_wake_another_has_taken_ends_with_that_one(
+    writer: BatchFileHandler, started: Start, monkeypatch: pytest.MonkeyPatch
+):
+    """A thread that was told to stop and started anew does not sleep on for an interval behind the new one's end."""
+    listener = started(writer.queue, writer)
+    first = listener._thread
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.queue, "wake", lambda: None)  # as if the new one had taken it
+        listener.stop(0)
+        listener.start()
+    listener.stop()
+
+    assert first is not None
+    first.await_end(10)
+    assert first.is_over
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_thread_that_is_torn_down_by_foreign_code_is_replaced_by_the_next_start(
     log_path: Path, writer: BatchFileHandler, started: Start, monkeypatch: pytest.MonkeyPatch
