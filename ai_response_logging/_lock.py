@@ -176,10 +176,19 @@ def identity(file: int | str) -> tuple[int, int]:
 
 
 def is_replaced(lock_file: FileIO, path: str) -> bool:
-    """Say whether the file at *path* is no longer *lock_file*: then others lock another, and ours protects nothing."""
+    """
+    Say whether the file at *path* is no longer *lock_file*: then others lock another, and ours protects nothing.
+
+    Raises:
+        OSError: The path cannot be looked at.
+    """
     try:
-        return identity(path) != identity(lock_file.fileno())
+        there = identity(path)
     except (FileNotFoundError, NotADirectoryError):
+        return True
+    try:
+        return there != identity(lock_file.fileno())
+    except OSError:  # EIO of an xfs that was shut down; what stands at the path is on a repaired one, mounted over it
         return True
 
 

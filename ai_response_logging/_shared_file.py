@@ -167,8 +167,11 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         if not lines:
             return 0
         stream = self.stream
-        if stream and not stream.closed and (found := _append.arrived_lines(stream.fileno(), intent.start, lines)):
-            return found
+        with contextlib.suppress(
+            OSError
+        ):  # EIO of a file system that died; on the repaired one a path leads to the file
+            if stream and not stream.closed and (found := _append.arrived_lines(stream.fileno(), intent.start, lines)):
+                return found
         rotated = _rotate.files_of(self.baseFilename)
         plain = [self.baseFilename, *(path for path in rotated if not path.endswith(".gz"))]
         for path in plain:
