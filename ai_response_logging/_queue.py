@@ -268,7 +268,12 @@ class LineQueue:
         with self._stashing:
             with self.lock:  # behind a store that is being made: its descriptor is about to be closed
                 self.keeper, self.journal_error = None, error
-            journal.remove()
+            try:
+                journal.remove()
+            except OSError:
+                # EIO, EROFS: its disk is dead, and the log must not wait for it. The next note tries again. Only if the
+                # disk comes back when this process has ended, what waited while it died comes home once more.
+                return
             with self.lock:
                 if self.journal is journal:
                     self.journal, self._stashed_seq = None, 0
