@@ -275,7 +275,9 @@ class BatchFileHandler(SharedFileHandler):
             self._append_waiting(self.queue.position, deadline_s)
         except _FAULTS as error:
             # While it is not settled what has arrived, it may be in the file, and then it cannot be refused any more.
-            if (may_wait and has_room) or self.queue.intent is not None:
+            # One behind the block in question is not: a log that cannot even be read must not fill the memory.
+            intent = self.queue.intent
+            if (may_wait and has_room) or (intent is not None and record.line in self.queue.first(intent.lines)):
                 self._note(error)
                 return
             if self.queue.is_stashed(record):  # where each line is kept, or if another thread has closed meanwhile

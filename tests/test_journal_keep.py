@@ -16,7 +16,14 @@ from helpers import has_fork, read_lines
 
 from ai_response_logging import AIResponseHandler, _journal, _lock
 from ai_response_logging._journal import Journal, Orphan, journal_directories, note_location, orphans
-from ai_response_logging._journal_format import location_file, own_directory, segments_among, seq_of, whole_lines
+from ai_response_logging._journal_format import (
+    Intent,
+    location_file,
+    own_directory,
+    segments_among,
+    seq_of,
+    whole_lines,
+)
 from ai_response_logging._options import Options
 from ai_response_logging._queue import LineQueue
 from ai_response_logging.record import seal, tail_of
@@ -566,6 +573,27 @@ def test_record_that_nothing_can_hold_is_failed(log_path: Path):
     try:
         with locked(handler):
             statuses = [handler.submit(record(f"r{number}", size=200_000)) for number in range(8)]
+            assert statuses == ["queued"] + ["spilled"] * 4 + ["failed"] * 3
+            assert_sums(handler)
+        assert handler.flush(10)
+    finally:
+        logging.raiseExceptions = before
+        handler.close()
+
+    assert ids_in(log_path) == [f"r{number}" for number in range(5)]
+
+
+def test_block_of_which_nobody_knows_whether_it_arrived_does_not_let_the_queue_grow(log_path: Path):
+    """A log that cannot even be read (a shut-down xfs) refuses what is behind the block in question, as any other."""
+    handler = AIResponseHandler(
+        log_path, **QUIET, queue_max_size=1, caller_timeout=0.01, lock_timeout=0.01, journal_max_bytes=1 << 20
+    )
+    logging.raiseExceptions, before = False, logging.raiseExceptions
+    try:
+        first = handler.submit(record("r0", size=200_000))
+        handler._pipeline.queue.note(Intent(0, 0, 0, 1, 0))
+        with locked(handler):
+            statuses = [first, *(handler.submit(record(f"r{number}", size=200_000)) for number in range(1, 8))]
             assert statuses == ["queued"] + ["spilled"] * 4 + ["failed"] * 3
             assert_sums(handler)
         assert handler.flush(10)
