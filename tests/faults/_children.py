@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from helpers import assert_all_there_once, child_process, log_files, read_lines
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ __all__ = [
     "assert_sums",
     "holding_the_lock",
     "lock_file",
+    "run_or_skip",
     "writer",
 ]
 
 # Begins every child: it logs like an application does, and notes each record in a file of its own, right after the
 # call has returned, with what the call said. argv: the log, the notes, the handler's options as JSON.
 PREAMBLE = """
-import atexit, json, logging, os, signal, sys, threading
+import atexit, json, logging, os, signal, sys, threading, time
 from ai_response_logging.handler import AIResponseHandler
 
 LOG, NOTES, OPTIONS = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
@@ -93,7 +95,37 @@ def several(prefix, count, size):
     return [log(f"{prefix}-{number}", size) for number in range(count)]
 
 
-does = {"log": several, "stats": stats, "flush": handler.flush, "close": handler.close, "all_home": all_home}
+_threads, _raised, _resting = [], [], threading.Event()
+
+
+def load(threads):
+    """Let so many threads log until they may rest."""
+    def work(name):
+        number = 0
+        while not _resting.wait(0.002):
+            began_s = time.monotonic()
+            try:
+                log(f"{name}-{number}")
+            except BaseException as error:
+                _raised.append(repr(error))
+            note(took_s=time.monotonic() - began_s)
+            number += 1
+
+    _threads.extend(threading.Thread(target=work, args=(f"t{n}",), daemon=True) for n in range(threads))
+    for thread in _threads:
+        thread.start()
+
+
+def rest():
+    """Let them rest, and say how many do not and what came out of their calls."""
+    _resting.set()
+    for thread in _threads:
+        thread.join(15)
+    return {"hung": sum(thread.is_alive() for thread in _threads), "raised": _raised}
+
+
+does = {"log": several, "stats": stats, "flush": handler.flush, "close": handler.close, "all_home": all_home,
+        "load": load, "rest": rest}
 for line in sys.stdin:
     what, *args = json.loads(line)
     print(json.dumps(does[what](*args)), flush=True)
@@ -127,6 +159,10 @@ class Notes:
     def stats(self) -> list[dict[str, Any]]:
         """Return every snapshot that was noted."""
         return [note["stats"] for note in self.read() if "stats" in note]
+
+    def slowest_s(self) -> float:
+        """Return how long the slowest call of a load took."""
+        return max(note["took_s"] for note in self.read() if "took_s" in note)
 
     def counted(self) -> dict[int, tuple[int, int]]:
         """Return for each process with a snapshot: how many it counted as handed over, and how many it noted."""
@@ -221,6 +257,14 @@ def holding_the_lock(log: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 # --- disks ----------------------------------------------------------------------------------------------------------
+
+
+def run_or_skip(*command: object) -> str:
+    """Run *command* and return what it printed, or skip the test where the machine does not allow it."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{command[0]} does not work here: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 class SmallDisk:

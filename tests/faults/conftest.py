@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from _children import Notes, SmallDisk
+from _children import Notes, SmallDisk, run_or_skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,14 +24,6 @@ def notes(tmp_path: Path) -> Notes:
     return Notes(tmp_path / "notes")
 
 
-def _run(*command: object) -> str:
-    """Run *command* and return what it printed, or skip the test where the machine does not allow it."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"{command[0]} does not work here: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
 @pytest.fixture(params=["tmpfs", "ext4"])
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
     """Mount a small real disk for the length of a test."""
@@ -42,13 +34,13 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Small
     device = ""
     try:
         if request.param == "tmpfs":
-            _run("mount", "-t", "tmpfs", "-o", "size=1m", "small", place)
+            run_or_skip("mount", "-t", "tmpfs", "-o", "size=1m", "small", place)
         else:
             with image.open("wb") as file:
                 file.truncate(2 << 20)
-            _run("mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", image)
-            device = _run("losetup", "--find", "--show", image)
-            _run("mount", device, place)
+            run_or_skip("mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", image)
+            device = run_or_skip("losetup", "--find", "--show", image)
+            run_or_skip("mount", device, place)
         yield SmallDisk(place)
     finally:
         if os.path.ismount(place):
@@ -61,7 +53,7 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Small
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile the shim that makes a process's own writes to the log fail; see there."""
     library = tmp_path_factory.mktemp("shim") / "shim.so"
-    _run("gcc", "-O1", "-shared", "-fPIC", "-o", library, SHIM, "-ldl")
+    run_or_skip("gcc", "-O1", "-shared", "-fPIC", "-o", library, SHIM, "-ldl")
     return library
 
 

@@ -9,6 +9,7 @@
  *               h  half: write half and say so; the next write gets ENOSPC
  *               e  fail with EIO, nothing written
  *               k  write half, then SIGKILL this process
+ * SHIM_SWITCH a file: while it is there and not empty, each write to that file fails with the error whose number it holds
  * SHIM_COUNT  a file that gets one byte for each fault played, so that a test can tell that it fired
  */
 #define _GNU_SOURCE
@@ -66,14 +67,33 @@ static char next_act(void) {
     return plan[strlen(plan) - 1];
 }
 
+static int switched_on(void) {
+    const char *path = getenv("SHIM_SWITCH");
+    char number[16] = "";
+    int file = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+
+    if (file >= 0) {
+        if (read(file, number, sizeof number - 1) < 0)
+            number[0] = '\0';
+        close(file);
+    }
+    return atoi(number);
+}
+
 ssize_t write(int descriptor, const void *bytes, size_t size) {
     ssize_t written;
+    int refusal;
     char act;
 
     if (real_write == NULL)
         real_write = (write_function)dlsym(RTLD_NEXT, "write");
     if (!is_ours(descriptor))
         return real_write(descriptor, bytes, size);
+    if ((refusal = switched_on()) != 0) {
+        count_one();
+        errno = refusal;
+        return -1;
+    }
     act = next_act();
     if (act == '.')
         return real_write(descriptor, bytes, size);
