@@ -8,6 +8,7 @@
  *               s  short: write half, and say so
  *               h  half: write half and say so; the next write gets ENOSPC
  *               e  fail with EIO, nothing written
+ *               w  wait 200 ms, then pass
  *               k  write half, then SIGKILL this process
  * SHIM_SWITCH a file: while it is there and not empty, each write to that file fails with the error whose number it holds
  * SHIM_COUNT  a file that gets one byte for each fault played, so that a test can tell that it fired
@@ -98,6 +99,10 @@ ssize_t write(int descriptor, const void *bytes, size_t size) {
     if (act == '.')
         return real_write(descriptor, bytes, size);
     count_one();
+    if (act == 'w') {
+        usleep(200 * 1000);
+        return real_write(descriptor, bytes, size);
+    }
     if (act == 'e' || act == 'n') {
         errno = act == 'e' ? EIO : ENOSPC;
         return -1;
