@@ -254,13 +254,15 @@ class Machine(RuleBasedStateMachine):
         self.read_notes(one)
 
     @precondition(has_writers)
-    @rule(which=st.integers(0, 2), after=st.integers(0, 40))
-    def kill_in_the_middle(self, which: int, after: int) -> None:
-        """Kill one of them while it logs."""
+    @rule(which=st.integers(0, 2), after=st.integers(0, 40), at_append=st.booleans())
+    def kill_in_the_middle(self, which: int, after: int, *, at_append: bool) -> None:
+        """Kill one of them while it logs: when it has noted some records, or right when the log has grown."""
         one = self.writers.pop(which % len(self.writers))
-        size = one.notes.stat().st_size if one.notes.exists() else 0
+        noted, grown = size_of(one.notes), size_of(self.log)
         one.send("log", self.name(), 1000, 200)
-        while (one.notes.stat().st_size if one.notes.exists() else 0) < size + after * 10:
+        while size_of(one.notes) < noted + (900 if at_append else after) * 10:
+            if at_append and size_of(self.log) != grown:
+                break
             assert not one.notes.with_suffix(".error").exists(), one.notes.with_suffix(".error").read_text()
         one.leave(is_killed=True)
         self.read_notes(one)
@@ -393,6 +395,14 @@ class Machine(RuleBasedStateMachine):
         if is_its_own:
             one.unsettled |= new
         return new
+
+
+def size_of(path: Path) -> int:
+    """Return how large a file is; 0 if it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def id_of(line: bytes) -> str:
