@@ -38,7 +38,7 @@ from ai_response_logging.handler import AIResponseHandler
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(3600), has_fork]
 
 IS_LONG = settings.get_current_profile_name() == "long"
-SIZES = settings(max_examples=300 if IS_LONG else 12, stateful_step_count=40 if IS_LONG else 20, deadline=None)
+SIZES = settings(max_examples=300 if IS_LONG else 30, stateful_step_count=40 if IS_LONG else 20, deadline=None)
 MOST_WRITERS = 3
 DISK_MIB = 16
 COMMON: dict[str, Any] = {"durability": "crash", "close_timeout": 0.3, "caller_timeout": 0.1, "retry_delay": 0.01}
