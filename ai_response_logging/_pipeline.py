@@ -47,6 +47,7 @@ class Pipeline:
     """
 
     def __init__(self, path: str, options: Options) -> None:
+        self._real_path = os.path.realpath(path)
         self.writer = BatchFileHandler.with_options(path, options)
         self.writer.report, self.writer.is_owned = self._report, True
         self.listener = BatchQueueListener(self.queue, self.writer)
@@ -75,6 +76,11 @@ class Pipeline:
         if self.is_over():
             self.writer.close_files(0.0)
             _exit.forget(self)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """This process and its log; all pipelines that it ever has on that one say the same."""
+        return _exit.process_id, self._real_path
 
     @property
     def queue(self) -> LineQueue:
@@ -308,6 +314,8 @@ class _Exit:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.process_id = os.urandom(8).hex()
+        """Of this process alone; a pid comes again, and in containers all are 1."""
         self.begun = False
         self.deadline_s: float | None = None
         self.has_warned = False
@@ -373,6 +381,7 @@ class _Exit:
     def after_fork_in_child(self) -> None:
         """Begin anew: the parent's threads are not here, and its hooks may not run here."""
         self.lock = threading.RLock()
+        self.process_id = os.urandom(8).hex()
         self._running = set()
         self._is_watching = False
 

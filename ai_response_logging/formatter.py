@@ -45,20 +45,20 @@ _IN_HEAD: Final = OWN_FIELDS | {"record_id", "event"}
 
 
 class Status(str):
-    """What became of a record, as it stands on the LogRecord; a str that knows who gave it."""
+    """What became of a record, as it stands on the LogRecord; a str that knows who gave it, and to which record."""
 
-    __slots__ = ("given", "writer_id")
+    __slots__ = ("given", "taken")
 
-    writer_id: str
-    """The writer that has taken the record."""
+    taken: object
+    """Which record was taken, and where; equal for the same record and the same log of one process."""
     given: object
     """What the application itself had put there; None for nothing."""
 
     @classmethod
-    def of(cls, status: str, writer_id: str, before: object) -> Status:
-        """Return *status*, given by *writer_id*, in the place of *before*."""
+    def of(cls, status: str, taken: object, before: object) -> Status:
+        """Return *status*, given for *taken*, in the place of *before*."""
         new = cls(status)
-        new.writer_id, new.given = writer_id, before.given if isinstance(before, Status) else before
+        new.taken, new.given = taken, before.given if isinstance(before, Status) else before
         return new
 
 

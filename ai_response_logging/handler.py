@@ -163,7 +163,7 @@ class AIResponseHandler(logging.Handler):
         """
         before = record.__dict__.get(STATUS_ATTRIBUTE)
         # Two handlers on one file, or one on the logger and one on the root that it propagates to: still one record.
-        if isinstance(before, Status) and before.writer_id == self._pipeline.queue.writer_id:
+        if isinstance(before, Status) and before.taken == self._taken(record):
             return before
         done = self._record(record=record)
         record.__dict__["record_id"] = done.id
@@ -171,8 +171,13 @@ class AIResponseHandler(logging.Handler):
 
     def _mark(self, record: logging.LogRecord, status: str) -> str:
         before = record.__dict__.get(STATUS_ATTRIBUTE)
-        marked = record.__dict__[STATUS_ATTRIBUTE] = Status.of(status, self._pipeline.queue.writer_id, before)
+        marked = record.__dict__[STATUS_ATTRIBUTE] = Status.of(status, self._taken(record), before)
         return marked
+
+    def _taken(self, record: logging.LogRecord) -> object:
+        # The log, not the writer: one that somebody has closed and left attached has another than the next handler.
+        # And the time, which copies share: `extra` may bring the status of another record along.
+        return (*self._pipeline.place, record.created)
 
     def submit_fields(self, fields: dict[str, Any]) -> PreparedRecord:
         """Record *fields* without a LogRecord, for the functions; the dict is taken over."""
