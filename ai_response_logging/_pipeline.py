@@ -113,6 +113,8 @@ class Pipeline:
             self._write_unheard(record)
         else:  # a thread that listens, but has not come to its end in time, may never write it
             self._see_to_the_last(record)
+        if self.queue.keeper is None:
+            self.writer.miss_journal()
 
     def _write_unheard(self, record: PreparedRecord) -> None:
         """Write *record*, which waits already, because nobody else will."""

@@ -392,6 +392,17 @@ class BatchFileHandler(SharedFileHandler):
         self._has_told_of_journal = False
         return True
 
+    def miss_journal(self) -> None:
+        """
+        Open the journal again, and store what waits, when a record was not kept and no fault of the disk says why.
+
+        A close in another thread has taken it away in mid-call, or an exception from outside (a soft time limit, a
+        full stack) fell into the store. Where the disk refuses, only the listener tries again, now and then.
+        """
+        error = self.queue.journal_error
+        if not isinstance(error, LogPathError) and not getattr(error, "errno", None):
+            self.open_journal()
+
     def _make_journal(self, writer_id: str) -> Journal:
         try:
             note_location(self.baseFilename, self.options)
