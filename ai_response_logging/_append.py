@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import FileIO
 
-__all__ = ["append_block", "arrived_lines", "blind", "cut_back", "repair_tail"]
+__all__ = ["STRANGERS_BYTES", "append_block", "arrived_lines", "blind", "cut_back", "repair_tail", "run_of"]
+
+STRANGERS_BYTES = 1 << 20
+"""So many that a stranger has appended between our look at the file and our write are looked through for our lines."""
 
 _CHUNK = 1 << 16
 
@@ -54,13 +57,23 @@ def append_block(descriptor: int, block: bytes, *, path: str) -> None:
 
 
 def arrived_lines(descriptor: int, start: int, lines: Sequence[bytes]) -> int:
-    """Return how many of *lines* stand whole and in order in the file from byte *start* on."""
-    found = 0
+    """Return how many of *lines* stand whole and in order in the file from byte *start* on, or a bit behind it."""
+    return run_of(lines, os.pread(descriptor, STRANGERS_BYTES + sum(map(len, lines)), start)) if lines else 0
+
+
+def run_of(lines: Sequence[bytes], data: bytes) -> int:
+    """
+    Return how many of *lines* stand whole and in order in *data*, wherever the first of them begins.
+
+    That is seldom the very start, but whoever appends without our lock (an `echo >>`) may have come in between.
+    """
+    start, found = data.find(lines[0]), 0
+    if start < 0:
+        return 0
     for line in lines:
-        if os.pread(descriptor, len(line), start) != line:
+        if not data.startswith(line, start):
             break
-        start += len(line)
-        found += 1
+        start, found = start + len(line), found + 1
     return found
 
 

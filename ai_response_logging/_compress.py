@@ -29,6 +29,7 @@ __all__ = ["arrived_in_compressed", "compress_steps"]
 
 _PIECE_BYTES: Final = 256 << 10
 _LEVEL: Final = 6
+_NEVER_READ: Final = {errno.ENOENT, errno.EACCES, errno.EPERM}  # it is gone, or another user's for good
 _GZIP_FRAME: Final = 16 + zlib.MAX_WBITS  # deflate with gzip's own head and tail
 
 
@@ -129,15 +130,19 @@ def _holds_the_same(plain: FileIO, compressed: str) -> Generator[None, None, boo
 
 
 def arrived_in_compressed(file: str, start: int, lines: Sequence[bytes]) -> int:
-    """Return how many of *lines* stand whole and in order in the compressed *file* from its byte *start* on."""
-    found = 0
+    """
+    Return how many of *lines* stand whole and in order in the compressed *file*, as :func:`._append.arrived_lines`.
+
+    Raises:
+        OSError: It cannot be read now (no descriptor, no memory, an I/O error), so nobody can say.
+    """
     try:
         with gzip.open(file) as plain:
             plain.seek(start)
-            for line in lines:
-                if plain.read(len(line)) != line:
-                    break
-                found += 1
-    except (EOFError, OSError, zlib.error):  # it is damaged, or gone
-        pass
-    return found
+            return _append.run_of(lines, plain.read(_append.STRANGERS_BYTES + sum(map(len, lines))))
+    except (EOFError, zlib.error, gzip.BadGzipFile):  # it is damaged
+        return 0
+    except OSError as error:
+        if error.errno not in _NEVER_READ:
+            raise
+        return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ __all__ = [
     "ROTATED",
     "files_of",
     "next_rollover",
+    "numbered",
     "period",
     "remove_surplus",
     "rotate",
@@ -112,6 +114,15 @@ def uncompressed_files(path: str) -> list[str]:
 def files_of(path: str) -> list[str]:
     """Return the files that were the log at *path*, under our names or one that logrotate gives, newest first."""
     return [path + name for name in reversed(_names_behind(path)) if _WAS_LOG.match(name)]
+
+
+def numbered(path: str) -> list[tuple[str, int]]:
+    """Return :func:`files_of` *path*, each with its inode: two lists are equal if nothing was renamed in between."""
+    files: list[tuple[str, int]] = []
+    for file in files_of(path):
+        with suppress(FileNotFoundError):
+            files.append((file, os.lstat(file).st_ino))
+    return files
 
 
 def _names_behind(path: str) -> list[str]:

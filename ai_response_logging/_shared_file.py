@@ -167,19 +167,25 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         if not lines:
             return 0
         stream = self.stream
-        with contextlib.suppress(
-            OSError
-        ):  # EIO of a file system that died; on the repaired one a path leads to the file
+        # EIO of a file system that died; on the repaired one a path leads to the file.
+        with contextlib.suppress(OSError):
             if stream and not stream.closed and (found := _append.arrived_lines(stream.fileno(), intent.start, lines)):
                 return found
-        rotated = _rotate.files_of(self.baseFilename)
+        there: list[tuple[str, int]] | None = None
+        # Others compress and rename old files without our lock: one that moves behind our back must not be missed.
+        while there != (there := _rotate.numbered(self.baseFilename)):
+            if found := self._arrived_in([path for path, _ in there], intent.start, lines):
+                return found
+        return 0
+
+    def _arrived_in(self, rotated: list[str], start: int, lines: list[bytes]) -> int:
         plain = [self.baseFilename, *(path for path in rotated if not path.endswith(".gz"))]
         for path in plain:
             with contextlib.suppress(FileNotFoundError), open_regular(path, os.O_RDONLY, 0, create=False) as other:
-                if found := _append.arrived_lines(other.fileno(), intent.start, lines):
+                if found := _append.arrived_lines(other.fileno(), start, lines):
                     return found
         packed = (path for path in rotated if path.endswith(".gz"))
-        return next(filter(None, (arrived_in_compressed(path, intent.start, lines) for path in packed)), 0)
+        return next(filter(None, (arrived_in_compressed(path, start, lines) for path in packed)), 0)
 
     # -- a new file, under the lock
 

@@ -243,7 +243,9 @@ LINES = BLOCK.splitlines(keepends=True)
         pytest.param(LINES[0] + LINES[1], 2, id="two"),
         pytest.param(LINES[0] + LINES[1][:-1], 1, id="one and a half"),
         pytest.param(LINES[0] + b"another's\n" + LINES[2], 1, id="another's after the first"),
-        pytest.param(LINES[1] + LINES[0], 0, id="out of order"),
+        pytest.param(LINES[1] + LINES[2], 0, id="not the first"),
+        pytest.param(b"a stranger's\n" + BLOCK, 3, id="all, behind a stranger's"),
+        pytest.param(b"a stranger's\n" + LINES[0], 1, id="one, behind a stranger's"),
         pytest.param(b"", 0, id="none"),
     ],
 )

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import json
+import logging
 import os
 import resource
 import signal
@@ -24,6 +26,7 @@ from helpers import (
     run_child,
 )
 
+from ai_response_logging import _rotate
 from ai_response_logging._journal import Journal
 from ai_response_logging._journal_format import Intent, lock_name, mark_name, segment_name, seq_of
 from ai_response_logging._options import Options
@@ -528,6 +531,73 @@ def test_device_that_has_another_number_since_does_not_hide_what_arrived(log_pat
     open_and_close(log_path)
 
     assert_all_there_once(log_path, ids_of(lines))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_stranger_who_appended_between_look_and_write_does_not_hide_what_arrived(log_path: Path, packed: bool):
+    """An `echo >>` takes no lock: a block that it has shifted before its writer was killed comes home once."""
+    lines, strangers = lines_of(10), lines_of(1, size=5000, writer_id="stranger")
+    device, inode, start = write_log(log_path, *strangers, *lines[:6])
+    leave(log_path, lines, mark=(0, Intent(device, inode, start, 10, 0)))
+    if packed:
+        compress(rotate(log_path))
+
+    open_and_close(log_path)
+
+    assert_all_there_once(log_path, ids_of([*lines, *strangers]))
+
+
+@pytest.mark.parametrize("moves", ["rename", "compress", "compress by logrotate"])
+def test_file_that_moves_while_it_is_looked_for_does_not_hide_what_arrived(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, moves: str
+):
+    """Old files are renamed and compressed without our lock, also between an adopter's listing and its look."""
+    lines, list_files, listings = lines_of(10), _rotate.files_of, []
+    device, inode, start = write_log(log_path, *lines)
+    leave(log_path, lines, mark=(0, Intent(device, inode, start, 10, 0)))
+    first = log_path.rename(f"{log_path}.1") if moves != "compress" else rotate(log_path)
+    write_log(log_path, *lines_of(1, writer_id="busy-0"))
+
+    def move_behind(path: str) -> list[str]:
+        found = list_files(path)
+        if sys._getframe(1).f_code is _rotate.numbered.__code__ and not listings:
+            if moves == "rename":
+                first.rename(f"{log_path}.2")
+            else:
+                compress(first)
+        listings.append(found)
+        return found
+
+    monkeypatch.setattr(_rotate, "files_of", move_behind)
+    open_and_close(log_path)
+
+    assert_all_there_once(log_path, ids_of([*lines, *lines_of(1, writer_id="busy-0")]))
+    assert listings
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ENOMEM])
+def test_compressed_file_that_cannot_be_read_now_is_asked_again_before_anything_is_doubled(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    """Where nobody can say what has arrived, the journal waits for who can."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    lines = lines_of(10)
+    device, inode, start = write_log(log_path, *lines)
+    leave(log_path, lines, mark=(0, Intent(device, inode, start, 10, 0)))
+    compress(rotate(log_path))
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, "not now")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(gzip, "open", refuse)
+        open_and_close(log_path)
+        assert journals(log_path).exists()
+
+    open_and_close(log_path)
+
+    assert_all_there_once(log_path, ids_of(lines))
+    assert not journals(log_path).exists()
 
 
 def test_log_deleted_with_an_open_intent_gets_all_that_the_journal_has(log_path: Path):
