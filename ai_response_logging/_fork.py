@@ -9,10 +9,11 @@ owns such things registers here and gets a call in the child, before any code of
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["ForkAware", "forget_in_child"]
+__all__ = ["ForkAware", "forget_in_child", "notice_fork"]
 
 
 class ForkAware(Protocol):
@@ -30,11 +31,31 @@ def forget_in_child(owner: ForkAware) -> None:
     _registered.add(owner)
 
 
+_pid = os.getpid()
+_noticing = threading.Lock()  # held by nobody when a process forks: only a child that has not noticed takes it
+
+
+def notice_fork() -> None:
+    """
+    Forget what is the parent's, in a child that was forked without Python's hooks; call it before anything else.
+
+    uWSGI forks its workers in C and calls the hooks only when told to. Such a child would have its parent's writer id,
+    numbers and journal, and each would store its lines over the others'.
+    """
+    if os.getpid() == _pid:
+        return
+    with _noticing:
+        if os.getpid() != _pid:
+            _after_fork_in_child()
+
+
 def _after_fork_in_child() -> None:
+    global _pid  # noqa: PLW0603  the one thing that a process knows of itself
     # The set may have been in the middle of a change in another thread when the process forked: its internal
     # bookkeeping then holds removals back for ever, which list() does not mind.
     for owner in list(_registered):
         owner.after_fork_in_child()
+    _pid = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,7 +19,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ._fork import forget_in_child
+from ._fork import forget_in_child, notice_fork
 from ._paths import describe_refusal
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
@@ -101,6 +101,7 @@ class Pipeline:
 
     def accept(self, record: PreparedRecord) -> None:
         """Take one record: on the queue if somebody listens and there is room, else to the file here and now."""
+        notice_fork()
         if not self.queue.listening and not self.listen():
             self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=True)
             self._see_to_the_last(record)
@@ -136,6 +137,7 @@ class Pipeline:
 
     def get_stats(self) -> Snapshot:
         """Return the counters, all of one instant."""
+        notice_fork()
         return {**self.writer.get_stats(), "worker_alive": self.listener.is_alive}
 
     def refuse(self, error: Exception, record_id: str = "") -> PreparedRecord:
@@ -152,6 +154,7 @@ class Pipeline:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Bring what waits into the file, in at most *timeout* seconds, or what is left of ``close_timeout``."""
+        notice_fork()
         budget_s = self._close_budget_s() if timeout is None else timeout
         deadline_s = time.monotonic() + budget_s
         done = self._flush_own(budget_s)
@@ -174,6 +177,7 @@ class Pipeline:
 
     def close(self, user: logging.Handler, budget_s: float | None = None) -> None:
         """End for *user*: bring home what waits, and end the thread if nobody else uses it."""
+        notice_fork()
         if self.writer.turn.is_mine():  # a signal handler closes in the middle of our write: waiting would be for us
             budget_s = 0.0
         deadline_s = time.monotonic() + (self._close_budget_s() if budget_s is None else budget_s)
@@ -251,6 +255,7 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
     Raises:
         ConfigError: The log cannot stand there.
     """
+    notice_fork()
     key = os.path.realpath(path)
     with _exit.lock:
         pipeline = _pipelines.get(key)
@@ -352,6 +357,7 @@ class _Exit:
 
     def end(self) -> None:
         """Close all that run, all together within the longest of their close timeouts."""
+        notice_fork()
         self.begun = True
         logger = logging.getLogger(LOGGER_NAME)
         # Somebody's dictConfig has closed the handler, so it is no user any more.

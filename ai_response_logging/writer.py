@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _append, _lock
-from ._fork import forget_in_child
+from ._fork import forget_in_child, notice_fork
 from ._journal import Journal, Orphan, has_journals, journal_directories, note_location, orphans
 from ._journal_format import Intent, own_directory, seq_of
 from ._options import Options
@@ -103,6 +103,7 @@ class BatchFileHandler(SharedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, with what waits before it; never raises."""
         try:
+            notice_fork()
             prepared = record if isinstance(record, PreparedRecord) else self.prepare(record)
             if self.queue.put(prepared.body, replaced=prepared.replaced, record=prepared) is None:
                 self.write_now(prepared, self.options.caller_timeout, outcome="written_sync")
@@ -134,6 +135,7 @@ class BatchFileHandler(SharedFileHandler):
 
     def flush(self) -> None:
         """Write what waits, within ``close_timeout`` seconds; what is left then stays and is reported."""
+        notice_fork()
         if not self.is_owned and self.has_waiting():
             self.drain(budget_s=self.options.close_timeout)
 
