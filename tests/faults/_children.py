@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 # Begins every child: it logs like an application does, and notes each record in a file of its own, right after the
-# call has returned, with what the call said. argv: the log, the notes, the handler's options as JSON.
+# call has returned, with what the call said. argv: the log, the notes, the handler's options as JSON. The durability is
+# the default unless the options or the fixture of that name say otherwise.
 PREAMBLE = """
 import atexit, json, logging, os, signal, sys, threading, time
 from ai_response_logging.handler import AIResponseHandler
@@ -47,7 +48,7 @@ def note(**what):
 
 def attach(**options):
     global handler, logger
-    handler = AIResponseHandler(LOG, **{"durability": "memory", **OPTIONS, **options})
+    handler = AIResponseHandler(LOG, **{"durability": os.environ.get("DURABILITY", "crash"), **OPTIONS, **options})
     logger = logging.getLogger("ai_responses")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -268,7 +269,7 @@ def run_or_skip(*command: object) -> str:
 
 
 class SmallDisk:
-    """A real file system of a megabyte or two."""
+    """A real file system of a few megabytes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

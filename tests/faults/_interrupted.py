@@ -1,7 +1,8 @@
 """
 Interrupts one call wherever it can be interrupted, and looks whether all is well; a child process of test_interrupt.py.
 
-argv: what interrupts, how, the call, a folder, how many points to try (0: all), a seed.
+argv: what interrupts, how, the call, a folder, how many points to try (0: all), a seed. The durability is that of the
+fixture.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Case:
         self.log, self.call = folder / "log.jsonl", call
         self.is_locked_out = "log locked" in call
         self.handler = AIResponseHandler(
-            self.log, durability="memory", batch_size=10_000, flush_interval=1000, retry_delay=0.001,
-            lock_timeout=0.02, caller_timeout=0.005 if self.is_locked_out else 0.2,
+            self.log, durability=os.environ["DURABILITY"], batch_size=10_000, flush_interval=1000,
+            retry_delay=0.001, lock_timeout=0.02, caller_timeout=0.005 if self.is_locked_out else 0.2,
             close_timeout=0.01 if self.is_locked_out else 0.05, queue_max_size=2 if "queue full" in call else 1000,
         )  # fmt: skip
         self.accepted: list[str] = []

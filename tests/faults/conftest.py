@@ -24,6 +24,13 @@ def notes(tmp_path: Path) -> Notes:
     return Notes(tmp_path / "notes")
 
 
+@pytest.fixture(params=["memory", "crash"])
+def durability(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let this test's writers, which inherit the environment, log at each durability that must keep the promise."""
+    monkeypatch.setenv("DURABILITY", request.param)
+    return str(request.param)
+
+
 @pytest.fixture(params=["tmpfs", "ext4"])
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
     """Mount a small real disk for the length of a test."""
@@ -37,7 +44,7 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Small
             run_or_skip("mount", "-t", "tmpfs", "-o", "size=1m", "small", place)
         else:
             with image.open("wb") as file:
-                file.truncate(2 << 20)
+                file.truncate(4 << 20)
             run_or_skip("mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", image)
             device = run_or_skip("losetup", "--find", "--show", image)
             run_or_skip("mount", device, place)

@@ -8,7 +8,7 @@ import pytest
 from _children import PREAMBLE, Notes
 from helpers import assert_all_there_once, child_process, run_child
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability")]
 
 # Nothing but the end brings these home: no batch is ever full, and no interval is ever over.
 OPTIONS = json.dumps({"batch_size": 10_000, "flush_interval": 1000})

@@ -147,7 +147,7 @@ def test_end_with_logs_that_stand_still_brings_the_others_home(
     code = f"""
 def logs_to(name):
     global handler, logger
-    handler = AIResponseHandler(f"{{LOG}}.{{name}}", durability="memory", **OPTIONS)
+    handler = AIResponseHandler(f"{{LOG}}.{{name}}", **OPTIONS)
     logger = logging.Logger("ai_responses")
     logger.addHandler(handler)
     for number in range(5):
@@ -178,7 +178,7 @@ logging.raiseExceptions = True
 
 def logs_to(name):
     global handler, logger
-    handler = AIResponseHandler(f"{LOG}.{name}", durability="memory", **OPTIONS)
+    handler = AIResponseHandler(f"{LOG}.{name}", **OPTIONS)
     logger = logging.Logger("ai_responses")
     logger.addHandler(handler)
     for number in range(5):
@@ -245,7 +245,7 @@ first = attach()
 for number in range(20):
     log(f"first-{{number}}")
 logger.removeHandler(first)
-second = handler = AIResponseHandler(LOG + ".second", durability="memory", **OPTIONS)
+second = handler = AIResponseHandler(LOG + ".second", **OPTIONS)
 logger.addHandler(second)
 for number in range(20):
     log(f"second-{{number}}")
@@ -567,7 +567,7 @@ def test_many_handlers_on_many_files_end_with_all_their_records(tmp_path: Path, 
     """Nobody closes any of them, and the end brings each one's records home."""
     code = f"""
 for k in range({count}):
-    handler = AIResponseHandler(f"{{LOG}}.{{k}}", durability="memory", **OPTIONS)
+    handler = AIResponseHandler(f"{{LOG}}.{{k}}", **OPTIONS)
     logger = logging.getLogger(f"ai_responses.{{k}}")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -8,7 +8,7 @@ import pytest
 from _children import PREAMBLE, Notes, assert_kept
 from helpers import assert_all_there_once, has_fork, log_files, read_lines, run_child
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, has_fork]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability"), has_fork]
 
 # Threads that log without a pause, so that every fork happens amid appends, locks and full queues.
 THREADS = """

@@ -6,7 +6,7 @@ import pytest
 from _children import Notes, SmallDisk, assert_kept, assert_sums, writer
 from helpers import read_lines
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability")]
 
 
 def test_disk_full_for_a_while_all_comes_home_by_itself(small_disk: SmallDisk, notes: Notes):
@@ -53,14 +53,14 @@ def test_disk_full_in_the_middle_of_a_block_leaves_whole_lines_only(small_disk: 
 
 
 def test_disk_full_for_good_refuses_what_cannot_wait(small_disk: SmallDisk, notes: Notes):
-    """Past the queue's bound each record is refused and says so; what was taken stays taken, and comes home."""
+    """Past what queue and journal hold each record is refused and says so; what was taken stays, and comes home."""
     log = small_disk.path / "log.jsonl"
     with writer(log, notes, queue_max_size=10, max_retries=0, caller_timeout=0.05) as one:
         one.log("before")
         assert one.ask("flush")
         small_disk.fill()
 
-        statuses = one.log("full", 30, 5000)
+        statuses = one.log("full", 50, 40_000)
         snapshot = one.ask("stats")
         small_disk.clear()
         assert one.ask("flush")

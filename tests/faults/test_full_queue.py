@@ -7,7 +7,7 @@ import pytest
 from _children import PREAMBLE, Notes, assert_kept, assert_sums, holding_the_lock, writer
 from helpers import run_child
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability")]
 
 
 def test_full_queue_the_caller_writes_all_that_waits_and_itself(log_path: Path, notes: Notes):
@@ -33,8 +33,10 @@ def test_queue_full_by_bytes_the_caller_writes(log_path: Path, notes: Notes):
     assert_kept(log_path, notes)
 
 
-def test_full_queue_and_a_stranger_holds_the_lock_the_call_ends_with_failed(log_path: Path, notes: Notes):
-    """No call waits longer than caller_timeout: what can neither wait nor be written is refused, counted, and told."""
+def test_full_queue_and_a_stranger_holds_the_lock_the_call_ends_as_durability_says(
+    log_path: Path, notes: Notes, durability: str
+):
+    """No call waits longer than caller_timeout: what finds no room is spilled, or refused and told."""
     with writer(log_path, notes, queue_max_size=5, caller_timeout=0.02) as one:
         with holding_the_lock(log_path):
             statuses = one.log("held", 9)
@@ -42,14 +44,18 @@ def test_full_queue_and_a_stranger_holds_the_lock_the_call_ends_with_failed(log_
         after = one.log("free", 6)
         one.end()
 
-    assert statuses == ["queued"] * 5 + ["failed"] * 4
-    assert (meanwhile["accepted"], meanwhile["pending"], meanwhile["failed"]) == (9, 5, 4)
+    failed, spilled = (4, 0) if durability == "memory" else (0, 4)
+    assert statuses == ["queued"] * 5 + ["failed"] * failed + ["spilled"] * spilled
+    assert (meanwhile["accepted"], meanwhile["pending"]) == (9, 9 - failed)
+    assert (meanwhile["failed"], meanwhile["spilled"]) == (failed, spilled)
     assert "no lock" in meanwhile["last_error"] or "busy" in meanwhile["last_error"]
     assert after[0] == "written_sync"
     assert_kept(log_path, notes)
 
 
-def test_full_queue_while_the_listener_waits_for_the_lock_bounds_every_thread(log_path: Path, notes: Notes):
+def test_full_queue_while_the_listener_waits_for_the_lock_bounds_every_thread(
+    log_path: Path, notes: Notes, durability: str
+):
     """Many threads at a full queue, whose listener is stuck behind a stranger's lock, all come back with a status."""
     code = """
     attach()
@@ -84,8 +90,9 @@ def test_full_queue_while_the_listener_waits_for_the_lock_bounds_every_thread(lo
 
     first, last = notes.stats()
     assert first["accepted"] == 24
-    assert first["pending"] == 4
-    assert (first["failed"], last["pending"]) == (20, 0)
+    failed, spilled = (20, 0) if durability == "memory" else (0, 20)
+    assert (first["pending"], last["pending"]) == (24 - failed, 0)
+    assert (first["failed"], first["spilled"]) == (failed, spilled)
     assert_kept(log_path, notes)
 
 

@@ -16,10 +16,13 @@ import pytest
 from helpers import run_child
 
 TRIES_ALL = "AI_RESPONSES_TEST_EVERY_POINT" in os.environ
-SAMPLE = 0 if TRIES_ALL else 10
+SAMPLE = 0 if TRIES_ALL else 6
 SEED = os.environ.get("AI_RESPONSES_TEST_SEED") or str(random.SystemRandom().randrange(1_000_000))
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1500 if TRIES_ALL else 120)]
+pytestmark = [
+    pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability"),
+    pytest.mark.timeout(1500 if TRIES_ALL else 120),
+]  # fmt: skip
 
 CALLS = [
     "first log", "log", "log, queue full", "log, no thread to be had", "log, queue full and log locked", "flush",

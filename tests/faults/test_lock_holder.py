@@ -20,7 +20,7 @@ from helpers import assert_all_there_once, child_process, has_fork, has_strace, 
 from ai_response_logging import listener
 from ai_response_logging.handler import AIResponseHandler
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability")]
 
 has_locks = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="there is no /proc/locks")
 
@@ -92,7 +92,7 @@ class Told(AIResponseHandler):
 
     def __init__(self, path: Path, **options: object) -> None:
         self.told: list[str] = []
-        quiet = {"durability": "memory", "batch_size": 10_000, "flush_interval": 1000}
+        quiet = {"durability": os.environ["DURABILITY"], "batch_size": 10_000, "flush_interval": 1000}
         super().__init__(path, **{**quiet, **options})
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the parent's name
@@ -298,7 +298,7 @@ def test_held_lock_is_one_message_that_says_who_holds_it_and_for_how_long(log_pa
 
 
 @has_locks
-def test_full_queue_while_our_own_listener_waits_for_a_stranger_the_stranger_is_told(log_path: Path):
+def test_full_queue_while_our_own_listener_waits_for_a_stranger_the_stranger_is_told(log_path: Path, durability: str):
     """A caller that cannot even get the turn, because the listener waits, says who holds both of them up."""
     handler = Told(log_path, batch_size=1, lock_timeout=60, caller_timeout=0.01, queue_max_size=2, close_timeout=60)
     turn = handler._pipeline.writer.turn
@@ -314,18 +314,18 @@ def test_full_queue_while_our_own_listener_waits_for_a_stranger_the_stranger_is_
         flushed = str(handler.get_stats()["last_error"])
     handler.close()
 
-    assert statuses == ["queued", "queued", "failed"]
-    assert "refused" in refused
+    assert statuses == ["queued", "queued", "failed" if durability == "memory" else "spilled"]
+    assert "the queue is full and the log was busy" in refused
     assert f"pid {pid} (python" in refused
     assert f"pid {pid} (python" in flushed
-    assert_all_there_once(log_path, ["held-0", "held-1"])
+    assert_all_there_once(log_path, ["held-0", "held-1", "refused"][: 2 if durability == "memory" else 3])
 
 
 # --- what it costs the caller --------------------------------------------------------------------------------------
 
 
 def test_full_queue_behind_a_held_lock_costs_one_attempt_and_no_more_than_caller_timeout(
-    log_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    log_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, durability: str
 ):
     """Each call at a full queue waits for the lock once, as long as it may, and makes no pause for a second attempt."""
     handler = Told(log_path, queue_max_size=2, caller_timeout=0.7)
@@ -338,14 +338,15 @@ def test_full_queue_behind_a_held_lock_costs_one_attempt_and_no_more_than_caller
         assert [handler.log("a"), handler.log("b")] == ["queued"] * 2
         assert (clock.spent(), attempts) == (0, [])
         for number in range(1, 4):
-            assert handler.log(f"refused-{number}") == "failed"
+            assert handler.log(f"more-{number}") == ("failed" if durability == "memory" else "spilled")
             assert clock.spent() == pytest.approx(0.7)
             assert len(attempts) == number
     assert handler.log("c") == "written_sync"
     assert clock.spent() == 0
     handler.close()
 
-    assert_all_there_once(log_path, "abc")
+    spilled = [] if durability == "memory" else ["more-1", "more-2", "more-3"]
+    assert_all_there_once(log_path, ["a", "b", "c", *spilled])
 
 
 def test_held_lock_a_flush_and_a_close_share_one_close_timeout_and_keep_the_records(log_path: Path, clock: Clock):
@@ -382,7 +383,7 @@ def test_held_lock_a_close_alone_takes_close_timeout(log_path: Path, clock: Cloc
 
 @has_strace
 def test_queue_not_full_the_caller_asks_for_no_lock_and_takes_no_nap(log_path: Path, notes: Notes, tmp_path: Path):
-    """While the listener is refused again and again, the kernel sees no lock and no sleep of the thread that logs."""
+    """While the listener is refused again and again, the thread that logs asks the kernel for no lock, nap or sync."""
     code = """
     attach()
     refused = threading.Event()
@@ -404,7 +405,15 @@ def test_queue_not_full_the_caller_asks_for_no_lock_and_takes_no_nap(log_path: P
     """
     options = {"batch_size": 1, "flush_interval": 0.005, "lock_timeout": 0.005, "max_retries": 0}
     trace = tmp_path / "trace"
-    strace = ["-qq", "-f", "-o", str(trace), "-e", "trace=flock,clock_nanosleep,chdir", sys.executable]
+    strace = [
+        "-qq",
+        "-f",
+        "-o",
+        str(trace),
+        "-e",
+        "trace=flock,clock_nanosleep,fsync,fdatasync,sync_file_range,msync,chdir",
+        sys.executable,
+    ]
     source = PREAMBLE + textwrap.dedent(code)
     with (
         holding_the_lock(log_path) as stranger,

@@ -11,7 +11,7 @@ import pytest
 from _children import OBEY, PREAMBLE, Notes, Writer, assert_kept, lock_file, writer
 from helpers import assert_all_there_once, child_process, read_lines
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability")]
 
 
 def ids_in(log: Path) -> list[str]:

@@ -34,7 +34,7 @@ log, options, name, records = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3],
 logging.raiseExceptions = False
 rotated, rotate = [], _rotate.rotate
 _rotate.rotate = lambda path: rotated.append(rotate(path)) or rotated[-1]
-handler = AIResponseHandler(log, durability="memory", **options)
+handler = AIResponseHandler(log, **options)
 print("ready", flush=True)
 sys.stdin.readline()
 statuses = {}
@@ -51,7 +51,7 @@ import json, logging, sys
 from ai_response_logging.handler import AIResponseHandler
 
 logging.raiseExceptions = False
-handler = AIResponseHandler(sys.argv[1], durability="memory", **json.loads(sys.argv[2]))
+handler = AIResponseHandler(sys.argv[1], **json.loads(sys.argv[2]))
 for line in sys.stdin:
     for record_id, created in json.loads(line):
         record = {"msg": "m", "record_id": record_id, "created": created, "response": "x" * 500}

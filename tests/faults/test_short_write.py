@@ -7,7 +7,7 @@ import pytest
 from _children import OBEY, PREAMBLE, Notes, Writer, assert_kept, writer
 from helpers import child_process, has_gcc
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability")]
 
 
 class Shim:

@@ -8,7 +8,7 @@ import pytest
 from _children import PREAMBLE, Notes, assert_kept, assert_sums, holding_the_lock
 from helpers import assert_all_there_once, run_child
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability")]
 
 OPTIONS = {"batch_size": 10_000, "flush_interval": 1000}
 
