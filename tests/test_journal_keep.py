@@ -20,12 +20,14 @@ from ai_response_logging._journal_format import (
     Intent,
     location_file,
     own_directory,
+    segment_name,
     segments_among,
     seq_of,
     whole_lines,
 )
 from ai_response_logging._options import Options
 from ai_response_logging._queue import LineQueue
+from ai_response_logging.errors import LogPathError
 from ai_response_logging.record import seal, tail_of
 
 WRITER = "host-1-18c-0123456789abcdef"
@@ -154,6 +156,24 @@ def test_line_stored_again_after_an_interruption_stands_there_once(
     keep(journal, [second, third])
 
     assert stored(directory) == [[first, second, third]]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+def test_something_else_in_a_segments_place_is_not_written_to(journal: Journal, directory: Path, kind: str):
+    """Whatever stands where the next segment is to be is left as it is, and the line is not called kept."""
+    keep(journal, lines_of(2))
+    place, victim = directory / segment_name(WRITER, 9), directory.parent / "victim"
+    victim.write_bytes(b"precious")
+    {"link": lambda: place.symlink_to(victim), "fifo": lambda: os.mkfifo(place), "directory": place.mkdir}[kind]()
+
+    with pytest.raises(LogPathError):
+        journal.keep(lines_of(1, 9)[0], 9)
+
+    assert victim.read_bytes() == b"precious"
+    assert journal.next_seq == 2
+    assert list(whole_lines((directory / segment_name(WRITER, 0)).read_bytes(), WRITER, 0)) == lines_of(2)
+    journal.keep(lines_of(1, 2)[0], 2)
+    assert journal.next_seq == 3
 
 
 @pytest.mark.parametrize("nested", [1, 40])
@@ -644,6 +664,27 @@ def test_handler_closed_and_used_again_keeps_again(log_path: Path):
     assert len(in_journal(queue, journals)) == 1
     handler.close()
     assert ids_in(log_path) == ["one", "two"]
+
+
+def test_record_that_comes_while_another_thread_removes_the_journal_is_taken(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A close removes the journal between a call's two looks at it: the call makes another, and refuses nothing."""
+    handler = AIResponseHandler(log_path, **QUIET)
+    queue, identity = handler._pipeline.queue, _lock.identity
+
+    def removed_then(file: Any) -> tuple[int, int]:
+        found = identity(file)
+        monkeypatch.undo()
+        queue.drop_journal()
+        return found
+
+    monkeypatch.setattr(_lock, "identity", removed_then)
+    assert handler.submit(record("one")) == "queued"
+    assert len(in_journal(queue, Path(f"{log_path}.journal"))) == 1
+    handler.close()
+
+    assert ids_in(log_path) == ["one"]
 
 
 def test_memory_makes_no_journal(log_path: Path):
