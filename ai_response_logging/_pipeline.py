@@ -191,7 +191,7 @@ class Pipeline:
             left_s = max(0.0, deadline_s - time.monotonic())
             self.writer.tidy_up(lambda: time.monotonic() >= deadline_s, left_s)
         if waiting := self.queue.qsize():
-            self._tell_what_is_left(waiting, self._stash(deadline_s))
+            self._tell_what_is_left(user, waiting, self._stash(deadline_s))
         self.writer.close_files(max(0.0, deadline_s - time.monotonic()))
         _exit.forget(self)
 
@@ -214,8 +214,8 @@ class Pipeline:
         for user in [*self.users] or [self.writer]:
             self.close(user, budget_s=min(self._close_budget_s(), max(0.0, deadline_s - time.monotonic())))
 
-    def _tell_what_is_left(self, waiting: int, lost: int) -> None:
-        """Say, once, what becomes of the records that could not be written in time."""
+    def _tell_what_is_left(self, user: logging.Handler, waiting: int, lost: int) -> None:
+        """Say to *user*, the last one, and once, what becomes of the records that could not be written in time."""
         if self._told == (waiting, lost):
             return
         self._told = (waiting, lost)
@@ -225,7 +225,8 @@ class Pipeline:
             "log again"
         )
         told = [kept] * (waiting > lost) + [f"{lost} are lost when this process ends"] * (lost > 0)
-        self._report(WriteError(f"{path}: {waiting} records could not be written in time ({fault}); {'; '.join(told)}"))
+        error = WriteError(f"{path}: {waiting} records could not be written in time ({fault}); {'; '.join(told)}")
+        tell(user, error)
 
     def _close_budget_s(self) -> float:
         left_s = max(0.0, self.options.close_timeout - self._spent_s())

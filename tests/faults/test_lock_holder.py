@@ -369,12 +369,15 @@ def test_held_lock_a_flush_and_a_close_share_one_close_timeout_and_keep_the_reco
 
 
 def test_held_lock_a_close_alone_takes_close_timeout(log_path: Path, clock: Clock):
-    """A close without a flush before it has the same limit."""
+    """A close without a flush before it has the same limit; one message says how many are left, and where."""
     handler = Told(log_path, close_timeout=4)
     handler.log("a")
     with holding(lock_file(log_path)):
         handler.close()
         assert clock.spent() == pytest.approx(4, abs=0.01)
+        kept = log_path.with_name(f"{log_path.name}.journal")  # at memory one is made for it
+        assert b'"record_id":"a"' in b"".join(path.read_bytes() for path in kept.glob("*.jsonl"))
+        assert [one for one in handler.told if f"1 are kept in {kept}" in one]
     assert handler.flush(5) is True
     handler.close()
 
