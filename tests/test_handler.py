@@ -93,6 +93,37 @@ def test_logger_call_reaches_the_file_with_its_extra_fields(
     assert line["seq"] == 0
 
 
+@pytest.mark.parametrize("name", ["message", "asctime", "args", "name", "thread", "exc_info"])
+def test_extra_that_logging_refuses_raises_in_the_caller_and_records_nothing(
+    handler: AIResponseHandler, log_path: Path, name: str
+):
+    """That error is `logging`'s own, before any handler runs: we neither hide it nor keep half of the record."""
+    logger = logging.getLogger("ai_responses")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    with pytest.raises(KeyError, match=name):
+        logger.info("refused", extra={"question": "why?", name: "theirs"})
+    assert handler.get_stats()["accepted"] == 0
+    logger.info("taken", extra={"record_id": "taken", "question": "why?"})
+    handler.flush()
+
+    assert ids_in(log_path) == ["taken"]
+
+
+def test_extra_under_a_name_of_ours_is_kept_in_metadata(handler: AIResponseHandler, log_path: Path):
+    """A caller's timestamp, level, seq, checksum and host do not take the place of ours, and are not lost."""
+    theirs = {"timestamp": "then", "level": 3, "seq": -1, "checksum": "0", "host": "h", "writer_id": "w", "_own": 1}
+    logger = logging.getLogger("ai_responses")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.info("m", extra=theirs)
+    handler.flush()
+
+    (found,) = read_lines(log_path)
+    assert found["metadata"] == {f"caller.{name}": value for name, value in theirs.items() if name != "_own"}
+    assert (found["seq"], found["level"], found["_own"]) == (0, "INFO", 1)
+
+
 def test_own_record_id_is_kept(handler: AIResponseHandler, log_path: Path):
     """A caller's id is the record's identity."""
     handler.handle(record("mine"))

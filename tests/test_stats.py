@@ -139,9 +139,10 @@ def test_every_status_is_counted_and_the_sum_holds(small: Small, log_path: Path)
 
 
 @pytest.mark.slow
-def test_the_sum_holds_in_every_snapshot_taken_meanwhile(log_path: Path) -> None:
+@pytest.mark.parametrize("durability", ["memory", "crash"])
+def test_the_sum_holds_in_every_snapshot_taken_meanwhile(log_path: Path, durability: str) -> None:
     """A snapshot is of one instant: however busy the writer is, no record is between two counters."""
-    handler = AIResponseHandler(log_path, durability="memory", queue_max_size=5, batch_size=2, caller_timeout=5)
+    handler = AIResponseHandler(log_path, durability=durability, queue_max_size=5, batch_size=2, caller_timeout=5)
 
     def log() -> None:
         for _ in range(300):
