@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -50,14 +51,50 @@ def test_yaml_in_the_readme_configures_by_dictconfig_alone(tmp_path: Path) -> No
     assert record["question"] == "pasted"
 
 
-def test_each_promise_in_the_readme_names_a_test_that_exists() -> None:
-    """
-    No row of the promise table points at a test that is not there.
-    """
-    named = re.findall(r"`(?:tests/faults/)?(test_\w+\.py)`", README)
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
+NAMED = re.compile(r"((?:tests/(?:\w+/)*)?test_\w+\.py)(?:::(\w+))?")
 
-    assert len(named) >= 8
-    assert [name for name in named if not (ROOT / "tests" / "faults" / name).is_file()] == []
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_test_that_a_page_names_exists(page: str) -> None:
+    """
+    No row of a promise points at a file that is not there, or at a function that is not in it.
+    """
+    missing = [
+        f"{file}::{function}"
+        for file, function in NAMED.findall((ROOT / page).read_text("utf-8"))
+        if not any(_defines(path, function) for path in _test_files(file))
+    ]
+
+    assert missing == []
+
+
+def _test_files(named: str) -> list[Path]:
+    """Return the file that is *named*; without a directory, those of that name in any."""
+    return [ROOT / named] if named.startswith("tests/") else list((ROOT / "tests").rglob(named))
+
+
+def _defines(path: Path, function: str) -> bool:
+    """Say whether *path* is a file with *function* in it; without a name the file is enough."""
+    return path.is_file() and (not function or f"\ndef {function}(" in path.read_text("utf-8"))
+
+
+def test_promises_name_their_tests() -> None:
+    """
+    Each row of the promise in README and of the table of durability has a test, or says that it is not kept yet.
+    """
+    durability = (ROOT / "docs" / "explanation" / "durability.md").read_text("utf-8")
+    rows = [*_rows(README, "shown by"), *_rows(durability, "cell")]
+
+    assert len(rows) >= 30
+    assert [row for row in rows if not NAMED.search(row) and "yet" not in row] == []
+
+
+def _rows(page: str, heading: str) -> list[str]:
+    """Return the rows of the table whose first line has *heading*."""
+    lines = page.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|") and heading in line)
+    return list(itertools.takewhile(lambda line: line.startswith("|"), lines[first + 2 :]))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/explanation/architecture.md"])

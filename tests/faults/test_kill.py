@@ -32,7 +32,7 @@ def test_one_of_several_writers_killed_the_others_go_on(log_path: Path, notes: N
 
 def test_killed_with_records_in_its_queue_loses_those_at_most(log_path: Path, notes: Notes):
     """At durability memory a killed process takes along what was queued, and nothing that was flushed before."""
-    with writer(log_path, notes) as one:
+    with writer(log_path, notes, durability="memory") as one:
         one.log("flushed", 20)
         assert one.ask("flush")
         one.log("queued", 20)
@@ -43,6 +43,7 @@ def test_killed_with_records_in_its_queue_loses_those_at_most(log_path: Path, no
         another.end()
 
     assert_kept(log_path, notes, sure=[f"{prefix}-{n}" for prefix in ("flushed", "another") for n in range(20)])
+    assert len(read_lines(log_path)) == 40, "at memory nothing keeps what was queued"
 
 
 def test_writers_killed_under_load_leave_no_torn_line_behind_for_the_last(log_path: Path, notes: Notes):
