@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
+import subprocess
 import sys
 import threading
 import warnings
@@ -122,6 +124,21 @@ def test_extra_under_a_name_of_ours_is_kept_in_metadata(handler: AIResponseHandl
     (found,) = read_lines(log_path)
     assert found["metadata"] == {f"caller.{name}": value for name, value in theirs.items() if name != "_own"}
     assert (found["seq"], found["level"], found["_own"]) == (0, "INFO", 1)
+
+
+def test_raw_file_is_read_by_the_tools_that_everybody_has(handler: AIResponseHandler, log_path: Path):
+    """Lines are flat and real UTF-8, so grep finds an id and a word in any script, wc counts, and tail is the end."""
+    for number in range(5):
+        handler.submit_fields({"execution_id": f"exec_{number}", "question": "为什么？\nline two"})
+    handler.flush()
+
+    def run(*command: str) -> str:
+        return subprocess.run([*command, str(log_path)], check=True, capture_output=True, text=True).stdout
+
+    assert run("grep", "-c", '"execution_id":"exec_3"').strip() == "1"
+    assert run("grep", "-c", "为什么").strip() == "5"
+    assert run("wc", "-l").split()[0] == "5"
+    assert json.loads(run("tail", "-n", "1"))["execution_id"] == "exec_4"
 
 
 def test_own_record_id_is_kept(handler: AIResponseHandler, log_path: Path):
