@@ -1,0 +1,1 @@
+"""Faults at every line and at every system call, see ``.ci/points.py``."""
