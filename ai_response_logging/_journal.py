@@ -62,7 +62,7 @@ class _Files:
 
     _marks: FileIO | None
 
-    def __init__(self, directory: str, writer_id: str, lock: FileIO, file_mode: int) -> None:
+    def __init__(self, directory: str, names: list[str], writer_id: str, lock: FileIO, file_mode: int) -> None:
         self.directory = directory
         self.writer_id = writer_id
         self._lock, self._marks = lock, None
@@ -71,7 +71,7 @@ class _Files:
         self._using = threading.RLock()
         forget_in_child(self)
         # In a new journal, too: what could not be removed of an earlier one of this writer must not outrank it.
-        self._segments = segments_among(directory_names(directory), writer_id)
+        self._segments = segments_among(names, writer_id)
         self._mark = Mark(-1, 0, None)
         with suppress(FileNotFoundError):
             self._mark = find_mark(_content(self._path(mark_name(writer_id))))
@@ -157,7 +157,8 @@ class Journal(_Files):
     """
 
     def __init__(self, directory: str, writer_id: str, options: Options, like: str = "") -> None:
-        super().__init__(directory, writer_id, _new_lock(directory, writer_id, options, like), options.file_mode)
+        lock = _new_lock(directory, writer_id, options, like)
+        super().__init__(directory, directory_names(directory), writer_id, lock, options.file_mode)
         self.next_seq = 0
         """The number from which on nothing has been stored."""
         self.max_bytes = options.journal_max_bytes
@@ -306,6 +307,13 @@ class Journal(_Files):
             with suppress(OSError):
                 self._segment.close()
 
+    def remove(self) -> None:
+        """Remove the journal: all its lines have arrived."""
+        with self._using:
+            while self._spare:  # also if the directory cannot be listed now
+                _unlink(self._path(self._spare.pop()))
+            super().remove()
+
 
 class Orphan(_Files):
     """
@@ -315,7 +323,9 @@ class Orphan(_Files):
     """
 
     def __init__(self, directory: str, writer_id: str, lock: FileIO, file_mode: int) -> None:
-        super().__init__(directory, writer_id, lock, file_mode)
+        # Not directory_names: where the list cannot be had (no descriptor left, EIO) that one says that nothing is
+        # there, and a journal with nothing in it is removed.
+        super().__init__(directory, os.listdir(directory), writer_id, lock, file_mode)
         self._unread = iter(self._segments[:])  # a copy: each segment leaves the list when its lines are home
         self._next_seq = self._home_seq = self._mark.consumed
         self._lines: list[bytes] = []
