@@ -136,10 +136,7 @@ class _Files:
     def close(self) -> None:
         """Let go of it; whoever comes next may bring home what is in it."""
         self._is_closed = True
-        for file in (self._marks, self._lock):
-            if file is not None:
-                with suppress(OSError):
-                    file.close()
+        _let_go(self._marks, self._lock)
 
 
 class Journal(_Files):
@@ -303,9 +300,7 @@ class Journal(_Files):
         """Let go of it; whoever comes next may bring home what is in it."""
         self._descriptor, self._follows = -1, -1
         super().close()
-        if self._segment is not None:
-            with suppress(OSError):
-                self._segment.close()
+        _let_go(self._segment)
 
     def remove(self) -> None:
         """Remove the journal: all its lines have arrived."""
@@ -388,11 +383,11 @@ def orphans(directory: str, file_mode: int) -> Iterator[Orphan]:
             continue
         try:
             if not _lock.try_acquire(lock) or _lock.is_replaced(lock, path):
-                lock.close()
+                _let_go(lock)
                 continue
             orphan = Orphan(directory, writer_id, lock, file_mode)
         except (OSError, LogPathError):
-            lock.close()
+            _let_go(lock)
             continue
         with orphan:
             yield orphan
@@ -449,6 +444,14 @@ def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> Fi
 def _content(path: str) -> bytes:
     with open_regular(path, os.O_RDONLY, 0, create=False) as file:
         return file.readall()
+
+
+def _let_go(*files: FileIO | None) -> None:
+    """Close *files*; whatever error they tell then, the kernel has closed them."""
+    for file in files:
+        if file is not None:
+            with suppress(OSError):
+                file.close()
 
 
 def _unlink(path: str) -> None:

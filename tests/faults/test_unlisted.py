@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ class Unlisted:
         return self.list(path)
 
 
+class ClosedWithEIO(FileIO):
+    """Is closed like any other, and says EIO then."""
+
+    def close(self) -> None:
+        was_open = not self.closed
+        super().close()
+        if was_open:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO], ids=errno.errorcode.get)
 def test_journal_that_cannot_be_listed_is_not_taken_for_an_empty_one(
@@ -63,6 +74,25 @@ def test_journal_that_cannot_be_listed_is_not_taken_for_an_empty_one(
         assert_all_there_once(log, ids)
         assert not log.with_name(f"{log.name}.journal").exists()
     assert fired >= 4
+
+
+def test_lock_whose_closing_fails_keeps_nobody_from_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An orphan that is let go of again raises nothing, even if its lock is closed with an error."""
+    journal = _journal.Journal(str(tmp_path / "a.journal"), GONE, Options())
+    journal.begin(0)
+    journal.keep(seal(b'{"record_id":"r-0"', tail_of(GONE), 0), 0)
+    journal.close()
+    opened: list[ClosedWithEIO] = []
+
+    def open_badly(path: str, *_: Any, **__: Any) -> FileIO:
+        opened.append(ClosedWithEIO(path, "r+"))
+        return opened[-1]
+
+    monkeypatch.setattr(_journal, "open_regular", open_badly)
+    monkeypatch.setattr(os, "listdir", Unlisted(2, errno.EIO))
+
+    assert list(_journal.orphans(str(tmp_path / "a.journal"), 0o600)) == []
+    assert [one.closed for one in opened] == [True]
 
 
 def test_journal_that_cannot_be_listed_leaves_no_spare_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
