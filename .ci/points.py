@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import random
+import runpy
 import shutil
 import subprocess
 import sys
@@ -122,13 +123,14 @@ def work_off(jobs: list[Job], grounds: dict[str, Ground], workers: int) -> Itera
         finally:
             os._exit(0)
     os.close(write_end)
-    count = 0
+    came = 0
     with open(read_end, encoding="utf-8") as pipe:
-        for count, text in enumerate(pipe, 1):
+        for text in pipe:
             index, took_s, *outcome = json.loads(text)
+            came += 1
             yield jobs[index], Outcome(*outcome), took_s
-    if count != len(jobs):
-        sys.exit(f"a worker ended early: {count} of {len(jobs)} points were tried")
+    if came != len(jobs):
+        sys.exit(f"a worker ended early: {came} of {len(jobs)} points were tried")
     for pid in pids:
         os.waitpid(pid, 0)
 
@@ -243,6 +245,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="SCENARIO")
     parser.add_argument("--kind", choices=list(_SHARE))
     parser.add_argument("--point", action="append", metavar="POINT", help="exactly this one; may be given again")
+    parser.add_argument("--break", dest="breaks", metavar="FILE", help="run FILE first: how a test breaks the library")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     base = tempfile.mkdtemp(prefix="points-")
@@ -253,6 +256,8 @@ def main() -> int:
             return subprocess.run(command, env={**os.environ, "LD_PRELOAD": shim.build(base)}, check=False).returncode
         logging.raiseExceptions = False
         warnings.simplefilter("ignore")
+        if arguments.breaks:
+            runpy.run_path(arguments.breaks)
         kept = bool(code := run(arguments, base))
         return code
     finally:

@@ -41,7 +41,7 @@ class World:
         self._descriptor, self._options, self._is_checked = descriptor, options, is_checked
         self._count = 0
         # In a child of our own; which handler tells it does not matter.
-        logging.Handler.handleError = lambda _, record: self._hear(record)  # type: ignore[method-assign, assignment, misc]
+        logging.Handler.handleError = lambda _, record: self._hear(record)  # type: ignore[method-assign, assignment]
 
     def _hear(self, record: logging.LogRecord) -> None:
         if told := _LOST.search(str(record.msg)):
