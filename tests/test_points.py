@@ -65,7 +65,7 @@ def inject(*points: str, broken: Path | None = None, expect: int = 0) -> str:
         (NO_INTENT_ON_DISK, "write:after:1", "doubled ['p-0'"),
         (FORGOTTEN_BEFORE_THE_APPEND, "write:before:1", "lost ['p-0'"),
         (ERROR_NOT_NOTICED, "write:ENOSPC:1", "lost ['p-0'"),
-        (NO_JOURNAL, "line:900", "in the end: lost ['p-"),
+        (NO_JOURNAL, "line:400", "in the end: lost ['p-0'"),
         (COUNTED_TWICE, "write:EIO:1", "the counters do not add up"),
     ],
 )
