@@ -246,7 +246,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=list(_SHARE))
     parser.add_argument("--point", action="append", metavar="POINT", help="exactly this one; may be given again")
     parser.add_argument("--break", dest="breaks", metavar="FILE", help="run FILE first: how a test breaks the library")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="some wait for what fails")
     arguments = parser.parse_args()
     base = tempfile.mkdtemp(prefix="points-")
     kept = False
