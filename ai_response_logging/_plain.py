@@ -29,15 +29,14 @@ _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1  # what orjson writes, and what typed r
 
 
 def has_unfaithful_null(value: object) -> bool:
-    """Say whether a NaN or an infinity hides in *value*: orjson writes both as ``null`` without a word."""
+    """Say whether a NaN or an infinity hides in *value*, which nobody else has: orjson writes both as ``null``."""
     if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, dict):
-        # A copy is made in one step; walking the dict itself would raise if another thread adds a key meanwhile.
-        return any(map(has_unfaithful_null, dict.copy(value).values()))
+        return any(map(has_unfaithful_null, value.values()))
     if isinstance(value, (list, tuple)):
         return any(map(has_unfaithful_null, value))
-    return dataclasses.is_dataclass(value) or isinstance(value, enum.Enum)  # orjson looks inside; so must we
+    return False
 
 
 def plain_fields(fields: Mapping[Any, object]) -> tuple[dict[str, object], list[dict[str, str]]]:

@@ -8,20 +8,21 @@ refuses, or would falsify, goes the careful way through :mod:`._plain`; nothing 
 from __future__ import annotations
 
 import logging
+import marshal
 import os
 import threading
 import time
-from dataclasses import is_dataclass
 from datetime import date, datetime
 from datetime import time as time_of_day
 from functools import lru_cache
 from itertools import count
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
 from ._formatter_options import NOT_EXTRA, FieldsFormatter, copy_of, created_us
-from ._plain import dataclass_fields, has_unfaithful_null, plain_fields
+from ._plain import has_unfaithful_null, plain_fields
 from .record import (
     OWN_FIELDS,
     SCHEMA_VERSION,
@@ -240,22 +241,35 @@ def _set_aside(fields: dict[str, Any], names: frozenset[str]) -> None:
     fields["metadata"] = moved
 
 
-# orjson leaves out a zero in the microseconds of some times, and the underscored fields of dataclasses.
-_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+# orjson leaves out a zero in the microseconds of some times.
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME
+_TIMES: Final = (datetime, date, time_of_day)
+_LEAVES: Final = frozenset({str, int, float, bool, NoneType, *_TIMES})
+
+
+def _own(value: Any) -> object:
+    """
+    Return a copy of *value* that nobody else has; ValueError for one in which Python code could run.
+
+    orjson walks a list or a dict without holding what is in it. Python code that it calls on the way (an enum's value,
+    a time's zone) may change that list, or let another thread change it, and the process ends with a SIGSEGV. marshal
+    calls no Python code, and refuses whatever has some.
+    """
+    return marshal.loads(marshal.dumps(value))  # noqa: S302  our own bytes
 
 
 def _default(value: object) -> object:
-    """Give orjson the two kinds that it is told to leave to us; anything else goes the careful way."""
-    if isinstance(value, (datetime, date, time_of_day)):
-        return value.isoformat()
-    if is_dataclass(value) and not isinstance(value, type):
-        return dataclass_fields(value)
+    """Give orjson the one kind that it is told to leave to us; anything else goes the careful way."""
+    if type(value) in _TIMES:
+        return value.isoformat()  # type: ignore[attr-defined]  # as the line above says
     raise TypeError
 
 
 def _short_way(fields: Mapping[str, Any]) -> bytes | None:
     """Return *fields* as the inside of a JSON object; None where only the careful way is right."""
     try:
+        copies = {key: _own(value) for key, value in fields.items() if type(value) not in _LEAVES}
+        fields = {**fields, **copies} if copies else fields
         text = orjson.dumps(fields, _default, _OPTIONS)
         if b"null" in text and has_unfaithful_null(fields):
             return None

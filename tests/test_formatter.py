@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import has_fork, read_lines
+from helpers import has_fork, read_lines, run_child
 from pythonjsonlogger.core import BaseJsonFormatter
 from pythonjsonlogger.json import JsonFormatter
 
@@ -387,6 +387,48 @@ def test_a_dict_that_changes_while_we_look_for_nan_does_not_cost_the_record(
     monkeypatch.setattr(_plain, "math", SimpleNamespace(isfinite=isfinite, isnan=math.isnan))
 
     assert written(made(metadata=shared))["metadata"]["score"] == 0.5
+
+
+ERASER = """
+import datetime, enum, logging, sys
+from ai_response_logging.formatter import AIResponseFormatter
+
+shared = []
+
+def erase():
+    shared.clear()
+    return [[] for _ in range(200)]  # in the place of what was there
+
+class Kind(enum.Enum):
+    ANSWER = 1
+
+    @property
+    def value(self):
+        return erase() and "answer"
+
+class Moment(datetime.datetime):
+    def isoformat(self, *args):
+        return erase() and "now"
+
+value = Kind.ANSWER if sys.argv[1] == "enum" else Moment(2026, 11, 23)
+shared.extend([value, *([f"text {number}"] for number in range(100))])
+record = logging.makeLogRecord({"msg": "ai_response", "metadata": shared})
+print(AIResponseFormatter().encode(record).body.decode()[-60:])
+"""
+
+
+@pytest.mark.parametrize("kind", ["enum", "datetime"])
+def test_a_list_that_is_emptied_while_it_is_encoded_does_not_end_the_process(kind: str) -> None:
+    """Python code inside a value, or another thread that runs meanwhile, may change a list: never a SIGSEGV."""
+    assert '"metadata":["' in run_child(ERASER, kind).stdout
+
+
+def test_what_contains_itself_twice_costs_no_time_and_no_memory(written: Written) -> None:
+    """A copy that followed both ways at each of its levels would never come to an end."""
+    loop: list[Any] = []
+    loop += [loop, {"again": loop}]
+
+    assert written(made(metadata={"loop": loop}))["metadata"]["loop"][0] == "<cycle>"
 
 
 @pytest.mark.slow
