@@ -258,20 +258,31 @@ def pipeline_on(path: str, options: Options, user: logging.Handler) -> Pipeline:
     """
     notice_fork()
     key = os.path.realpath(path)
-    with _exit.lock:
-        pipeline = _pipelines.get(key)
-        if pipeline is None or pipeline.is_over():
-            pipeline = _pipelines[key] = _new(path, options)
-        elif pipeline.users and pipeline.options != options:
-            warnings.warn(
-                f"a second handler on {path} shares the first one's writer, and with it the first one's options",
-                ConfigWarning,
-                stacklevel=4,
-            )
-        else:
-            pipeline.configure(options)
-        pipeline.join(user)
-        _exit.register()
+    made: Pipeline | None = None
+    while True:
+        # The lock of `logging`, no other: every handler that is made takes it, and so does each one's end. A dictConfig
+        # in another thread holds it while it makes and closes handlers of ours, and would wait for a lock of our own.
+        with logging._lock:  # type: ignore[attr-defined]  # noqa: SLF001  _acquireLock is gone in 3.13
+            found = _pipelines.get(key)
+            if found is not None and found.is_over():
+                found = None
+            if pipeline := found or made:
+                _pipelines[key] = pipeline
+                differs = bool(found and found.users and found.options != options)
+                if not differs:
+                    pipeline.configure(options)
+                pipeline.join(user)
+                break
+        made = _new(path, options)  # not under that lock: this disk may stand still, and other threads log elsewhere
+    _exit.register()
+    if made is not None and made is not pipeline:  # another thread was quicker
+        made.writer.close_files(0.0)
+    if differs:
+        warnings.warn(
+            f"a second handler on {path} shares the first one's writer, and with it the first one's options",
+            ConfigWarning,
+            stacklevel=4,
+        )
     if pipeline.writer.has_journals():  # somebody may be gone: our thread sees to it, also if nothing is ever logged
         pipeline.listen()
     return pipeline

@@ -114,10 +114,9 @@ class AIResponseHandler(logging.Handler):
             raise ConfigError(f"recording needs a POSIX system, and {sys.platform} is none: it has no pread(2)")
         self._options = Options.checked(options)
         _warn_of(self._options)
-        pipeline = pipeline_on(default_log_path(filename), self._options, self)
+        self._pipeline = pipeline = pipeline_on(default_log_path(filename), self._options, self)
         # After the pieces: logging.shutdown closes the newest handler first, and that must be this one.
         super().__init__(level)
-        self._pipeline = pipeline
         self._queue_handler = ResponseQueueHandler(pipeline.queue, pipeline)
         if complaint := pipeline.writer.journal_complaint():
             try:

@@ -65,12 +65,14 @@ class BatchFileHandler(SharedFileHandler):
     Threads: Any, in any number of processes; a forked child begins with nothing waiting.
     """
 
+    is_owned = True  # until it is made: another thread's dictConfig may meet it before, and flush and close it
+    """Whether a pipeline decides when to flush and close; `logging.shutdown` then asks that one, not us."""
+
     def __init__(self, filename: str | os.PathLike[str] | None = None, **options: Any) -> None:
         super().__init__(default_log_path(filename), Options.checked(options))
         self.setFormatter(AIResponseFormatter())
         self.queue = LineQueue()
         self.is_owned = False
-        """Whether a pipeline decides when to flush and close; `logging.shutdown` then asks that one, not us."""
         self.report: Callable[[Exception], None] = partial(tell, self)
         self._batching = False
         self.configure(self.options)

@@ -229,3 +229,74 @@ def test_many_files_end_together_within_one_timeout(tmp_path: Path):
     assert "1 record" in done.stderr
     assert_all_there_once(tmp_path / "log1.jsonl", ["1"])
     assert_all_there_once(tmp_path / "log2.jsonl", ["2"])
+
+
+TWO_AT_ONCE = """
+import logging, sys, threading
+from ai_response_logging import AIResponseHandler, _pipeline
+
+begun, held, real = threading.Event(), threading.Event(), _pipeline._new
+
+def slowly(path, options):
+    begun.set()
+    held.wait()
+    return real(path, options)
+
+_pipeline._new = slowly
+other = threading.Thread(target=AIResponseHandler, args=(sys.argv[1] + "/other.jsonl",))
+other.start()
+begun.wait()
+with logging._lock:  # as dictConfig holds it from its first line to its last
+    held.set()
+    AIResponseHandler(sys.argv[1] + "/mine.jsonl").close()
+other.join()
+"""
+
+
+def test_a_handler_made_beside_somebodys_dict_config_does_not_hang(tmp_path: Path):
+    """One thread configures `logging`, another makes its first handler: neither waits for the other."""
+    run_child(TWO_AT_ONCE, tmp_path)
+
+
+def test_threads_that_make_the_first_handler_at_once_share_one_writer(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever comes second finds the other's writer, and leaves nothing of its own behind."""
+    both, real = threading.Barrier(2), _pipeline._new
+    handlers: list[AIResponseHandler] = []
+
+    def together(path: str, options: Any) -> Any:
+        made = real(path, options)
+        both.wait()
+        return made
+
+    monkeypatch.setattr(_pipeline, "_new", together)
+    makers = [threading.Thread(target=lambda: handlers.append(AIResponseHandler(log_path))) for _ in range(2)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    for number, handler in enumerate(handlers):
+        handler.submit(record(str(number)))
+    for handler in handlers:
+        handler.close()
+
+    assert len({line["writer_id"] for line in read_lines(log_path)}) == 1
+    assert_all_there_once(log_path, "01")
+    assert not Path(f"{log_path}.journal").exists()
+
+
+def test_a_handler_that_is_flushed_and_closed_while_it_is_made_works(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another thread's dictConfig closes each handler that `logging` knows, also one that is not made to the end."""
+    real = logging.Handler.__init__
+
+    def met_early(self: logging.Handler, level: int | str = 0) -> None:
+        real(self, level)
+        self.flush()
+        self.close()
+
+    monkeypatch.setattr(logging.Handler, "__init__", met_early)
+    handler = make(log_path)
+    monkeypatch.undo()
+
+    assert handler.submit(record("a")) == "queued"
+    handler.close()
+    assert_all_there_once(log_path, ["a"])
