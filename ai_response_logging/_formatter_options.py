@@ -150,7 +150,8 @@ class FieldsFormatter(BaseJsonFormatter):
             raise TypeError(f"{type(self).__name__}.process_log_record must return a dict, got {processed!r:.80}")
         fields = {key: value for key, value in processed.items() if value is not None}
         # A record is found by its id: no option and no override parts the two.
-        fields.setdefault("record_id", record.__dict__.get("record_id") or message_dict.get("record_id"))
+        own_id = record.__dict__.get("record_id")
+        fields.setdefault("record_id", message_dict.get("record_id") if own_id is None else own_id)
         for name, ours in (("message", record.message), ("timestamp", _instant(record))):
             if type(fields.get(name)) is type(ours) and fields[name] == ours:
                 del fields[name]  # it is in the line anyway
@@ -203,8 +204,8 @@ def created_us(created: float) -> int:
     return round(created * 1e6) if _is_time(created) else time.time_ns() // 1000
 
 
-def _is_time(created: object) -> bool:
-    return isinstance(created, (float, int)) and 0 <= created < _YEAR_9999_S
+def _is_time(created: Any) -> bool:
+    return issubclass(type(created), (float, int)) and 0 <= created < _YEAR_9999_S
 
 
 def _instant(record: logging.LogRecord) -> datetime:

@@ -25,7 +25,7 @@ from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
 from .listener import BatchQueueListener, call_in_time
 from .record import LOGGER_NAME, Encoded
-from .stats import Snapshot, tell
+from .stats import Snapshot, tell, text_of
 from .writer import BatchFileHandler
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Pipeline:
         """Count a record that could not even be encoded as failed; return what became of it."""
         record = PreparedRecord.of({}, Encoded(b"", record_id, replaced=False))
         try:
-            self.writer.refuse(record, f"it could not be encoded or stored ({type(error).__name__}: {error})")
+            self.writer.refuse(record, f"it could not be encoded or stored ({type(error).__name__}: {text_of(error)})")
         except Exception:  # noqa: BLE001  the stack or the memory is full: count it, and tell it another time
             if record.status != "failed":  # there was no room for the frame that counts
                 with self.writer.queue.lock:

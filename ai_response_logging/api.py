@@ -17,6 +17,7 @@ from ._fork import forget_in_child
 from ._pipeline import warn_of_disabled_logger
 from .handler import AIResponseHandler
 from .record import LOGGER_NAME, default_log_path
+from .stats import text_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -65,7 +66,7 @@ def log_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
     try:
         return _log_to(_default_handler(), dict(fields))
     except Exception as error:  # noqa: BLE001  a function that records must not break what it records
-        return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {error}")
+        return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}")
 
 
 log_ai_response_enhanced = log_ai_response
@@ -106,7 +107,9 @@ class AsyncAIResponseLogger:
         try:
             return _log_to(self._handler, dict(fields))
         except Exception as error:  # noqa: BLE001  as above
-            return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {error}")
+            return LogResult(
+                record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}"
+            )
 
     def flush(self, timeout: float | None = None) -> bool:
         """Bring what was accepted into the file; see :meth:`AIResponseHandler.flush`."""

@@ -17,7 +17,7 @@ from datetime import time as time_of_day
 from functools import lru_cache
 from itertools import count
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
@@ -59,7 +59,7 @@ class Status(str):
     def of(cls, status: str, taken: object, before: object) -> Status:
         """Return *status*, given for *taken*, in the place of *before*."""
         new = cls(status)
-        new.taken, new.given = taken, before.given if isinstance(before, Status) else before
+        new.taken, new.given = taken, before.given if type(before) is Status else before
         return new
 
 
@@ -128,23 +128,21 @@ class AIResponseFormatter(FieldsFormatter):
         """Return *record* encoded; never raises for a value in it."""
         named: list[dict[str, str]] = []
         message = self._message_of(record, named)
-        if self._is_plain and not isinstance(record.msg, dict):
+        if self._is_plain and not _is_dict(record.msg):
             fields = {
                 key: value for key, value in record.__dict__.items() if key not in NOT_EXTRA and value is not None
             }
             if STATUS_ATTRIBUTE in fields:
                 _take_back(fields)
-            if record.exc_info or record.exc_text or record.stack_info:
+            if any(map(_is_given, (record.exc_info, record.exc_text, record.stack_info))):
                 for name, value in self._exception_fields(record, named).items():
                     fields.setdefault(name, value)
         else:
             known = copy_of(record, message)
             _take_back(known.__dict__)
-            message_dict = dict.copy(record.msg) if isinstance(record.msg, dict) else {}
+            message_dict = dict.copy(record.msg) if _is_dict(record.msg) else {}
             fields = self._fields_by_options(known, message_dict, named)
-        head = Head(
-            record.created, record.levelname, record.name, message, record.process or os.getpid(), record.threadName
-        )
+        head = Head(record.created, record.levelname, record.name, message, _pid_of(record), record.threadName)
         return self._encode(fields, head, named)
 
     def encode_fields(self, fields: dict[str, Any], head: Head) -> Encoded:
@@ -163,10 +161,12 @@ class AIResponseFormatter(FieldsFormatter):
     def _encode(self, fields: dict[str, Any], head: Head, named: list[dict[str, str]]) -> Encoded:
         if not OWN_FIELDS.isdisjoint(fields):
             _set_aside(fields, OWN_FIELDS)
-        if "provider" not in fields and isinstance(platform := fields.get("platform"), str):
+        platform: Any = fields.get("platform")
+        if "provider" not in fields and issubclass(type(platform), str):
             fields["provider"] = provider_of(platform)
-        record_id = _quote(fields.pop("record_id", None) or uuid7(), "record_id", named)
-        body = self._head(head, record_id, fields.pop("event", None) or "response", named)
+        given, event = fields.pop("record_id", None), fields.pop("event", None)
+        record_id = _quote(given if _is_given(given) else uuid7(), "record_id", named)
+        body = self._head(head, record_id, event if _is_given(event) else "response", named)
         members = None if named else _short_way(fields)
         if members is None:
             members = self._careful_way(fields, named)
@@ -194,7 +194,7 @@ class AIResponseFormatter(FieldsFormatter):
         )  # fmt: skip
 
     def _message_of(self, record: logging.LogRecord, named: list[dict[str, str]]) -> str:
-        if isinstance(record.msg, dict):  # python-json-logger's habit: the dict is the fields, its "message" ours
+        if _is_dict(record.msg):  # python-json-logger's habit: the dict is the fields, its "message" ours
             text = dict.get(record.msg, "message")
             return text if type(text) is str else ""
         try:
@@ -221,21 +221,42 @@ def _record_of(head: Head) -> logging.LogRecord:
 def _take_back(fields: dict[str, Any]) -> None:
     """Put back what the application had under the name of the status that a handler before us left; it is no data."""
     status = fields.get(STATUS_ATTRIBUTE)
-    if isinstance(status, Status):
+    if type(status) is Status:
         fields[STATUS_ATTRIBUTE] = status.given
         if status.given is None:
             del fields[STATUS_ATTRIBUTE]
 
 
+# Values are of foreign classes: isinstance() asks them what they are (a Mock says whatever it was told), and their
+# truth may raise (an array's does).
+
+
+def _is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
+    return issubclass(type(value), dict)
+
+
+def _is_given(value: object) -> bool:
+    """Say whether *value* is anything but None, empty or zero."""
+    try:
+        return bool(value)
+    except Exception:  # noqa: BLE001  as said
+        return True
+
+
+def _pid_of(record: logging.LogRecord) -> int:
+    pid = record.process
+    return pid if type(pid) is int and pid else os.getpid()  # a record from elsewhere may carry anything
+
+
 def _name(name: object) -> bytes:
     """Return a level's, logger's or thread's name as a JSON string; a record from elsewhere may have none."""
-    return _quoted(name) if type(name) is str else _quote(name or "", "name", [])
+    return _quoted(name) if type(name) is str else _quote(name if _is_given(name) else "", "name", [])
 
 
 def _set_aside(fields: dict[str, Any], names: frozenset[str]) -> None:
     """Move the caller's values under *names* of ours to ``metadata["caller.<name>"]``, in a new dict."""
     metadata = fields.get("metadata")
-    moved = dict.copy(metadata) if isinstance(metadata, dict) else {} if metadata is None else {"metadata": metadata}
+    moved = dict.copy(metadata) if _is_dict(metadata) else {} if metadata is None else {"metadata": metadata}
     for name in names & fields.keys():
         moved[f"caller.{name}"] = fields.pop(name)
     fields["metadata"] = moved

@@ -162,7 +162,7 @@ class AIResponseHandler(logging.Handler):
         """
         before = record.__dict__.get(STATUS_ATTRIBUTE)
         # Two handlers on one file, or one on the logger and one on the root that it propagates to: still one record.
-        if isinstance(before, Status) and before.taken == self._taken(record):
+        if type(before) is Status and before.taken == self._taken(record):
             return before
         done = self._record(record=record)
         record.__dict__["record_id"] = done.id

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TypedDict
 
-__all__ = ["FaultLog", "Snapshot", "tell"]
+__all__ = ["FaultLog", "Snapshot", "tell", "text_of"]
 
 QUIET_S = 60.0
 
@@ -84,9 +84,17 @@ class FaultLog:
         return count
 
 
+def text_of(error: BaseException) -> str:
+    """Return *error* as text; a foreign class may raise when it is asked, and then its name must do."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  as said
+        return f"<{type(error).__name__}>"
+
+
 def tell(handler: logging.Handler, error: Exception) -> None:
     """Tell *error* the way `logging` tells a handler's errors: through ``handleError``, which users may override."""
-    record = logging.makeLogRecord({"name": __package__, "levelname": "ERROR", "msg": str(error)})
+    record = logging.makeLogRecord({"name": __package__, "levelname": "ERROR", "msg": text_of(error)})
     try:
         _raise(error)
     except Exception:  # noqa: BLE001  handleError reads the exception that is being handled

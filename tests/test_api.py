@@ -351,3 +351,23 @@ def test_a_recorder_of_its_own_leaves_the_logger_alone(log_path: Path) -> None:
     assert LOGGER.handlers == []
     assert_all_there_once(log_path, ids)
     assert recorder.get_stats()["written"] == 2
+
+
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise self
+
+
+def test_a_filter_whose_error_cannot_be_told_raises_nothing(log_path: Path) -> None:
+    """The functions never raise because of logging, not even by saying what went wrong."""
+    handler = AIResponseHandler(log_path)
+    LOGGER.addHandler(handler)
+
+    def speechless(_: logging.LogRecord) -> bool:
+        raise SpeechlessError
+
+    handler.addFilter(speechless)
+    result = log_ai_response(question="why?")
+
+    assert (result["status"], handler.get_stats()["failed"]) == ("failed", 1)
+    assert "SpeechlessError" in result["error"]

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, time, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from helpers import has_fork, read_lines, run_child
@@ -458,6 +459,55 @@ def test_a_dict_that_another_thread_changes_all_the_time_does_not_cost_a_record(
         sys.setswitchinterval(interval)
 
     assert all({f"k{number}" for number in range(300)} <= keys for keys in kept)
+
+
+class NoTruth:
+    def __bool__(self) -> bool:
+        raise ValueError("an array has no truth")
+
+    def __str__(self) -> str:
+        return "neither"
+
+
+class NoClass:
+    @property
+    def __class__(self) -> Any:
+        raise ValueError("no class")
+
+
+FOREIGN = {"a mock": Mock(spec=str), "a mock of a dict": Mock(spec=dict), "no truth": NoTruth(), "no class": NoClass()}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("name", ["platform", "record_id", "event", "metadata", "seq", "ai_status", "question"])
+def test_a_value_that_lies_about_its_class_or_has_no_truth_costs_no_record(
+    written: Written, name: str, kind: str
+) -> None:
+    """What asks a value for its class or truth gets an answer that is wrong, or an exception; the record is there."""
+    assert written(made("m", model="m", **{name: FOREIGN[kind]}))["model"] == "m"
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_message_that_lies_about_its_class_costs_no_record(written: Written, kind: str) -> None:
+    """The same for what is logged itself: it is text, or named."""
+    assert written(made(FOREIGN[kind], model="m"))["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"process": "17"},
+        {"process": NoTruth()},
+        {"created": Mock(spec=float)},
+        {"name": NoTruth()},
+        {"levelname": NoTruth()},
+    ],
+)
+def test_a_record_from_elsewhere_may_carry_anything(written: Written, attributes: dict[str, Any]) -> None:
+    """A record that came through a socket has whatever its sender put there; ours are numbers and text all the same."""
+    fields = written(logging.makeLogRecord({"msg": "m", **attributes}))
+
+    assert (type(fields["pid"]), type(fields["level"]), type(fields["logger"])) == (int, str, str)
 
 
 # --- exceptions --------------------------------------------------------------------------------------------------

@@ -240,3 +240,18 @@ def test_a_fault_is_told_on_stderr_when_nobody_overrides_it(capsys: pytest.Captu
     tell(logging.Handler(), WriteError("the file refuses"))
 
     assert "the file refuses" in capsys.readouterr().err
+
+
+def test_an_error_without_text_is_told_by_its_class():
+    """A foreign handler's error may raise when it is asked for its text: the thread that tells it goes on."""
+
+    class SpeechlessError(Exception):
+        def __str__(self) -> str:
+            raise self
+
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.handleError = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    tell(handler, SpeechlessError())
+
+    assert told == ["<SpeechlessError>"]
