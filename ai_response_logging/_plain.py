@@ -24,6 +24,7 @@ __all__ = ["MAX_DEPTH", "MAX_NAMED", "dataclass_fields", "has_unfaithful_null", 
 
 MAX_DEPTH: Final = 100  # orjson stops at 254 and readers at less; an answer nested deeper is not data
 MAX_NAMED: Final = 100  # entries of encode_errors; a million bad values must not make the line explode
+_PATH_NAME_CHARS: Final = 200  # of a key, in the path of what is below it: each value there gets a copy
 _MOST_STR_BITS: Final = 10_000  # str() refuses integers of 4,300 digits and more
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1  # what orjson writes, and what typed readers hold
 
@@ -157,13 +158,15 @@ class _Plainer:
 
     def mapping(self, values: Mapping[Any, object], path: str, depth: int) -> dict[str, object]:
         result: dict[str, object] = {}
+        spares: dict[str, int] = {}  # remembered: of ten thousand keys alike the last must not try all numbers again
         # A dict is copied in one step: another thread, or code run by a garbage collection, may change it meanwhile.
         for key, item in dict.copy(values).items() if isinstance(values, dict) else list(values.items()):
-            name = self.key(key, path)
-            spare = 2
+            given = name = self.key(key, path)
             while name in result:  # 1 and "1" are two keys in Python and one in JSON
-                name, spare = f"{name}#{spare}", spare + 1
-            result[name] = self.value(item, f"{path}.{name}" if path else name, depth + 1)
+                spares[given] = spares.get(given, 1) + 1
+                name = f"{given}#{spares[given]}"
+            short = name if len(name) <= _PATH_NAME_CHARS else f"{name[:_PATH_NAME_CHARS]}..."
+            result[name] = self.value(item, f"{path}.{short}" if path else short, depth + 1)
         return result
 
     def key(self, key: object, path: str) -> str:

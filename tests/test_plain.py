@@ -304,3 +304,24 @@ def test_a_dict_that_changes_during_garbage_collection_is_read_all_the_same() ->
 
     assert written["k4999"] == "NaN"
     assert {kind for _, kind in named[:-1]} == {"float"}
+
+
+def test_keys_alike_are_numbered_in_one_go() -> None:
+    """However many keys read alike, each is tried once: five thousand held the caller up for minutes."""
+
+    class Key:
+        def __str__(self) -> str:
+            return "k"
+
+    result, _ = plain_fields({Key(): number for number in range(300)})
+
+    assert list(result) == ["k", *(f"k#{number}" for number in range(2, 301))]
+
+
+def test_a_long_key_does_not_make_the_names_of_what_is_below_it_long() -> None:
+    """The path of each value below a key of a megabyte is made anew; it says enough of the key to find it."""
+    key = "k" * 1_000_000
+    result, named = plain_fields({key: [math.nan]})
+
+    assert result == {key: ["NaN"]}
+    assert named == [{"path": f"{'k' * 200}...[0]", "type": "float"}]
