@@ -63,8 +63,8 @@ class _Server(threading.Thread):
 
     def __init__(self, serve: Callable[[], None], before: _Server | None = None) -> None:
         super().__init__(target=serve, name="ai-response-listener", daemon=True)
-        self.before = before if before is not None and not before.is_over else None
         self.is_stopping = self.is_announced = self.owes_sentinel = self.is_over = False
+        self.before = before if before is not None and not before.is_over else None
         self.requests: list[_Request] = []
         # Not an Event: an exception thrown into its set() leaves its lock held, a signal handler in there waits for
         # itself. A bare lock used as a flag: locked = sleep on.
