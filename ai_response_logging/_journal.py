@@ -280,10 +280,10 @@ class Journal(_Files):
         """Say whether somebody has removed it: then nobody would find what is stored in it."""
         try:
             return self._is_closed or _lock.is_replaced(self._lock, self._path(lock_name(self.writer_id)))
-        # Another thread has closed it between the two looks; or the process has given up its rights since, and what is
-        # open still works.
-        except (OSError, ValueError):
-            return self._is_closed
+        except ValueError:  # another thread has closed it between the two looks
+            return True
+        except OSError:  # the process has given up its rights since: what is open still works
+            return False
 
     def store(self, lines: Sequence[bytes]) -> int:
         """Store *lines*, in the order of their numbers, and return how many; fewer where the disk takes no more."""

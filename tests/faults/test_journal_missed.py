@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ai_response_logging import AIResponseHandler
+from ai_response_logging import AIResponseHandler, _lock
 from ai_response_logging._journal import Journal
 
 pytestmark = pytest.mark.faults
@@ -71,5 +71,26 @@ def test_journal_that_a_close_takes_away_in_mid_call_is_there_when_the_call_retu
     monkeypatch.setattr(pipeline.queue, "put", taken_away)
     handler.submit_fields({"response": "x"})
 
+    assert stored(handler) == 1
+    handler.close()
+
+
+def test_journal_that_a_close_takes_away_while_it_is_looked_at_refuses_no_record(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A thread that ends closes the journal in the middle of another's look at it: that one's record is kept."""
+    handler = make(log_path)
+    queue, identity = handler._pipeline.queue, _lock.identity
+
+    def taken_away(file: int | str) -> tuple[int, int]:
+        found = identity(file)
+        monkeypatch.undo()
+        queue.drop_journal()
+        return found
+
+    monkeypatch.setattr(_lock, "identity", taken_away)
+    assert handler.submit_fields({"response": "x"}).status == "queued"
+
+    assert _lock.identity is identity, "nobody looked"
     assert stored(handler) == 1
     handler.close()
