@@ -34,6 +34,7 @@ from ._journal_format import (
     whole_lines,
     writers_among,
 )
+from ._journal_read import content, journal_directories
 from ._paths import describe_file_type, make_directory, open_regular
 from ._pwrite import pwrite_error, pwrite_holding
 from ._retry import naps
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from ._options import Options
 
-__all__ = ["Journal", "Orphan", "has_journals", "journal_directories", "note_location", "orphans"]
+__all__ = ["Journal", "Orphan", "has_journals", "note_location", "orphans"]
 
 SEGMENT_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 300  # at most, of a line behind its body: writer, number, checksum
@@ -53,7 +54,6 @@ _SPARE_SEGMENTS: Final = 2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SLOW_S: Final = 0.001
 _OUTSIDE_S: Final = 0.1
-_LOCATIONS_BYTES: Final = 1 << 16
 _LOCK_BUDGET_S: Final = 1.0  # an adopter that came first sees in far less that there is nothing in it yet
 
 
@@ -74,7 +74,7 @@ class _Files:
         self._segments = segments_among(names, writer_id)
         self._mark = Mark(-1, 0, None)
         with suppress(FileNotFoundError):
-            self._mark = find_mark(_content(self._path(mark_name(writer_id))))
+            self._mark = find_mark(content(self._path(mark_name(writer_id))))
 
     def after_fork_in_child(self) -> None:
         """Let go of the child's copy: its lock is the parent's, and would stay held for as long as the child lives."""
@@ -344,7 +344,7 @@ class Orphan(_Files):
         """Return the first *count* lines that have not come home; fewer if there are no more."""
         while len(self._lines) < count and (segment := next(self._unread, None)):
             first_seq, name = segment
-            for seq, line in enumerate(whole_lines(_content(self._path(name)), self.writer_id, first_seq), first_seq):
+            for seq, line in enumerate(whole_lines(content(self._path(name)), self.writer_id, first_seq), first_seq):
                 if seq >= self._next_seq:  # a store that was interrupted may stand in two segments
                     self._lines.append(line)
                     self._next_seq = seq + 1
@@ -398,15 +398,6 @@ def has_journals(directory: str, but: str = "") -> bool:
     return any(writer_id != but for writer_id in writers_among(directory_names(directory)))
 
 
-def journal_directories(path: str, elsewhere: str | None = None) -> list[str]:
-    """Return all directories in which journals of the log at *path* may be: one's own, the log's, and those noted."""
-    noted: list[str] = []
-    with suppress(OSError, LogPathError), open_regular(location_file(path), os.O_RDONLY, 0, create=False) as file:
-        noted = [os.fsdecode(line) for line in (file.read(_LOCATIONS_BYTES) or b"").splitlines()]
-    own = [own_directory(path, elsewhere), journal_directory(path)]
-    return list(dict.fromkeys(own + [place for place in noted if os.path.isabs(place)]))
-
-
 def note_location(path: str, options: Options) -> None:
     """
     Note beside the log at *path* where the options say that our journals are, so that others bring them home, too.
@@ -439,11 +430,6 @@ def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> Fi
             lock.close()
         time.sleep(nap)
     raise OSError(errno.EAGAIN, "the journal was taken away again and again while it was made", path)
-
-
-def _content(path: str) -> bytes:
-    with open_regular(path, os.O_RDONLY, 0, create=False) as file:
-        return file.readall()
 
 
 def _let_go(*files: FileIO | None) -> None:

@@ -13,6 +13,7 @@ from .errors import LogPathError
 __all__ = [
     "create_file",
     "describe_file_type",
+    "describe_owner",
     "describe_refusal",
     "make_directory",
     "open_regular",
@@ -52,13 +53,23 @@ def describe_refusal(path: str) -> str:
         else:
             needed = os.X_OK if place != path else os.R_OK | os.W_OK
         if not os.access(place, needed, effective_ids=os.access in os.supports_effective_ids):
-            info = os.stat(place)
             return (
-                f"; {place} is owned by {_user_name(info.st_uid)} with mode {stat.S_IMODE(info.st_mode):04o}, and this "
-                f"process runs as {_user_name(os.geteuid())}: let it write there, or set another filename; a log for "
+                f"; {describe_owner(place)}: let it write there, or set another filename; a log for "
                 "several users needs file_mode and directory_mode for all of them"
             )
     return ""
+
+
+def describe_owner(path: str) -> str:
+    """Return who owns what stands at *path*, with which mode, and as whom we run; nothing if it cannot be told."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return ""
+    return (
+        f"{path} is owned by {_user_name(info.st_uid)} with mode {stat.S_IMODE(info.st_mode):04o}, and this "
+        f"process runs as {_user_name(os.geteuid())}"
+    )
 
 
 def _user_name(user_id: int) -> str:

@@ -1,8 +1,8 @@
 """
 Read a log by its base name: every file that belongs to it, oldest first, record by record.
 
-A log is one live file and what was rotated away from it. Reading opens files for reading only, takes no lock,
-and so never waits for a writer nor makes one wait; files that are renamed meanwhile are still read once.
+A log is one live file, what was rotated away from it, and what is still in journals. Reading takes no lock and writes
+nothing, so it never waits for a writer nor makes one wait; what is renamed or moves to the log meanwhile is read once.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, Self, cast
 
 import orjson
 
+from ._journal_read import Journalled, journal_lines
 from .errors import LogReadError
 from .record import default_log_path
 
@@ -52,7 +53,7 @@ StrPath = str | os.PathLike[str]
 
 
 class BadLine(NamedTuple):
-    """A line that :func:`read_log` left out; *line* counts from 1, *offset* is its first byte (uncompressed)."""
+    """A *line*, from 1, that :func:`read_log` left out, and its first byte (uncompressed); 0 is a whole journal."""
 
     file: str
     line: int
@@ -143,14 +144,19 @@ class LogSnapshot:
     the live file after that moment does not belong to the snapshot. A context manager; the newest 128 files stay open
     until it ends, older ones are opened when they are read.
 
+    Args:
+        path: The log's base name.
+        missing_ok: Where there is no log, have no files instead of raising.
+
     Raises:
         LogReadError: There is no such log, or one of its files cannot be opened.
 
     Threads: One at a time; files share one position.
     """
 
-    def __init__(self, path: StrPath) -> None:
+    def __init__(self, path: StrPath, *, missing_ok: bool = False) -> None:
         self.path = os.fspath(path)
+        self._missing_ok = missing_ok
         self._held: dict[tuple[int, int], int] = {}
         self.files: tuple[LogFile, ...] = ()
         for _ in range(_SNAPSHOT_TRIES):
@@ -180,7 +186,7 @@ class LogSnapshot:
     def _try_once(self) -> tuple[LogFile, ...] | None:
         """Return the files, or None when they moved while they were opened."""
         names = log_files(self.path)
-        if not names:
+        if not names and not (self._missing_ok and not os.path.lexists(self.path)):
             raise LogReadError(self.path, _why_nothing(self.path))
         files: dict[tuple[int, int], LogFile] = {}
         try:
@@ -337,27 +343,39 @@ def _refuse(name: str) -> None:
 
 
 def read_log(
-    path: StrPath | None = None, *, on_bad: Callable[[BadLine], object] | None = None
+    path: StrPath | None = None, *, on_bad: Callable[[BadLine], object] | None = None, missing_ok: bool = False
 ) -> Iterator[dict[str, Any]]:
     """
     Yield the records of the log at *path*, oldest file first, each line as the flat object it holds.
 
+    What is only in journals, of living writers and of those that were killed, comes behind the log, each once; where
+    that is more than 16 MiB, the rest of it comes before the log. Lines that stand twice in the log are given twice.
+
     Lines of older shapes are passed through as they are. A line that cannot be read is left out and given to
-    *on_bad*. A last line that a writer has not finished yet is no bad line. Checksums are not looked at:
-    that is what :func:`~ai_response_logging.verify.verify_log` is for. Memory: one line and its buffer.
+    *on_bad*, and so is a journal that may not be read. A last line that a writer has not finished yet is no bad line.
+    Checksums are not looked at: that is what :func:`~ai_response_logging.verify.verify_log` is for. Memory: one line
+    and its buffer, and 16 MiB at most of what is in journals, with 40 bytes for each unbroken run of numbers.
 
     Args:
         path: The log's base name; without it ``AI_RESPONSES_FILE``, then the default place.
         on_bad: Called with each :class:`BadLine`.
+        missing_ok: Yield nothing where there is no log, instead of raising.
 
     Raises:
         LogReadError: At the first record asked for: there is no such log, or it may not be read.
 
     .. versionadded:: 0.1.0
     """
-    with LogSnapshot(default_log_path(path)) as snapshot:
+    path, tell = default_log_path(path), on_bad or _ignore
+    journalled = Journalled()
+    for found in journal_lines(path, lambda file, reason: tell(BadLine(file, 0, 0, reason))):
+        if not journalled.holds(found):
+            yield parse_line(found.line)
+    # Only now, never before: what has left its journal meanwhile is in the log that is opened here.
+    with LogSnapshot(path, missing_ok=missing_ok or bool(journalled.noted)) as snapshot:
         for file in snapshot.files:
-            yield from _records_of(snapshot, file, on_bad or _ignore)
+            yield from filter(journalled.shows, _records_of(snapshot, file, tell))
+    yield from map(parse_line, journalled.left())
 
 
 def _ignore(_bad: BadLine) -> None:

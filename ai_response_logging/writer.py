@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import _append, _lock
 from ._fork import forget_in_child, notice_fork
-from ._journal import Journal, Orphan, has_journals, journal_directories, note_location, orphans
+from ._journal import Journal, Orphan, has_journals, note_location, orphans
 from ._journal_format import Intent, own_directory, seq_of
+from ._journal_read import journal_directories
 from ._options import Options
 from ._queue import MAX_BLOCK_BYTES, LineQueue, PreparedRecord
 from ._retry import pauses

@@ -22,7 +22,7 @@ PREFACE = """\
 
 <!-- Made by `python tests/test_docs.py` from the help texts, laid out by typer {typer}; a test compares the two. -->
 
-Every command that reads a log takes its base name and finds rotated and compressed files beside it.
+Every command that reads a log takes its base name and finds rotated and compressed files and journals beside it.
 Reading needs no writing rights and never blocks a writer.
 Text is for people; `--json` prints one JSON document with the same figures for programs.
 Colours and bars appear only on a terminal, and `NO_COLOR` turns colours off; a pipe closed early is no error.

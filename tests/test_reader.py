@@ -13,8 +13,11 @@ import pytest
 from helpers import run_child
 
 from ai_response_logging import reader
+from ai_response_logging._journal import Journal
+from ai_response_logging._options import Options
 from ai_response_logging.errors import LogReadError
 from ai_response_logging.reader import BadLine, LogSnapshot, log_files, parse_line, read_log
+from ai_response_logging.record import seal, tail_of
 from ai_response_logging.verify import verify_log
 
 EARLY, LATE = "20260101T000000.000001Z", "20260102T000000.000000Z"
@@ -426,6 +429,10 @@ def test_reading_opens_nothing_for_writing_and_takes_no_lock(log_path: Path):
     """
     write_ids(log_path.with_name(f"{log_path.name}.{EARLY}.gz"), "a")
     write_ids(log_path, "b")
+    journal = Journal(f"{log_path}.journal", "w", Options())
+    journal.begin(0)
+    journal.store([seal(b'{"record_id":"c"', tail_of("w"), 0)])
+    journal.close()
     child = run_child(
         """
         import os, sys
@@ -439,14 +446,16 @@ def test_reading_opens_nothing_for_writing_and_takes_no_lock(log_path: Path):
         from ai_response_logging.reader import read_log
         from ai_response_logging.verify import verify_log
         sys.addaudithook(audit)
-        assert len(list(read_log(sys.argv[1]))) == 2
+        assert len(list(read_log(sys.argv[1]))) == 3
         verify_log(sys.argv[1])
         print(*sorted(touched))
         """,
         log_path,
     )
 
-    assert child.stdout.split() == ["r"] * 4
+    assert (
+        child.stdout.split() == ["r"] * 10
+    )  # each time two files, a mark, a segment, and the location file that is not there
 
 
 # --- what goes wrong underneath --------------------------------------------------------------------------------

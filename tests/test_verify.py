@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_response_logging import verify as verify_module
+from ai_response_logging._numbers import Numbers, Place
 from ai_response_logging.errors import LogReadError
 from ai_response_logging.verify import Report, verify_log
-from ai_response_logging.verify._tally import Hashes, Numbers, Place
+from ai_response_logging.verify._tally import Hashes
 
 STAMP = "20260101T000000.000001Z"
 

@@ -62,6 +62,7 @@ FileOption = Annotated[
         help="The log, by its base name; rotated and .gz files beside it are found. Default: AI_RESPONSES_FILE, "
         "else data/ai_responses/ai_responses.jsonl.",
         show_default=False,
+        readable=False,  # not typer's to check: a log that may not be read is exit code 3, not 2
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

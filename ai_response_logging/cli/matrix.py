@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ..matrix.grid import Cell, Column, Grid
+    from ..reader import BadLine
 
 __all__ = ["matrix", "print_grid"]
 
@@ -62,7 +63,14 @@ def matrix(execution_id: ExecutionId = None, *, file: FileOption = None, as_json
 
     bad: Counter[str] = Counter()
     path = default_log_path(file)
-    grids = grids_of(read_log(path, on_bad=lambda line: bad.update([line.file])))
+
+    def note(line: BadLine) -> None:
+        if line.line:
+            bad[line.file] += 1
+        else:
+            print_error(f"{line.file}: {line.reason}")
+
+    grids = grids_of(read_log(path, on_bad=note))
     for name, count in bad.items():
         print_error(f"{name}: {count:,} lines could not be read and are left out; `ai-responses verify` says which")
     if execution_id is None:

@@ -23,8 +23,8 @@ def verify(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     Prove that the log is whole, or say what is wrong where.
 
     Byte by byte: finds torn, glued and foreign lines, wrong checksums, duplicates, and gaps in each writer's
-    numbers. Reads rotated and compressed files too, needs no writing rights and waits for no writer. Exit code 1 if
-    anything is found.
+    numbers; what is still in a journal is no gap, and is counted. Reads rotated and compressed files too, needs no
+    writing rights and waits for no writer. Exit code 1 if anything is found, or a journal may not be read.
 
     Example: ai-responses verify --file data/ai_responses/ai_responses.jsonl
     """
@@ -44,6 +44,8 @@ def _print(report: Report) -> None:
     count = sum(report.problem_counts.values())
     verdict = "whole" if report.whole else f"not whole: {_many(count, 'problem')}"
     parts = [_many(report.records, "record"), _many(len(report.writers), "writer")]
+    if report.in_journals:
+        parts.append(f"{_many(report.in_journals, 'more record')} in journals, on the way")
     if report.older:
         parts.append(f"{report.older:,} of an older shape, which cannot be proven")
     if report.open_calls:
@@ -58,7 +60,8 @@ def _print(report: Report) -> None:
         shown = [problem for problem in report.problems if problem.kind == kind][:_SHOWN_OF_A_KIND]
         for problem in shown:
             name = plain(os.path.basename(problem.file))
-            print_wrapped(f"{name}:{problem.line} byte {problem.offset}: {plain(problem.detail)}", indent=2)
+            where = f"{name}:{problem.line} byte {problem.offset}" if problem.line else plain(problem.file)
+            print_wrapped(f"{where}: {plain(problem.detail)}", indent=2)
         if total > len(shown):
             print_line(f"  and {total - len(shown):,} more: --json lists up to 1,000 of a kind")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import configure
-from ..errors import ConfigError, MissingExtraError
+from ..errors import ConfigError, LogReadError, MissingExtraError
 from ..handler import AIResponseHandler
-from ..reader import log_files, read_log
+from ..reader import BadLine, read_log
 from ..record import LOGGER_NAME, default_log_path
 from .calls import CellDone, run_cells
 from .cells import CellIndex, Logged, cells_to_run, deal, filled_grid, logged_cells
@@ -226,12 +226,18 @@ def _is_same_file(one: str, other: str) -> bool:
 
 
 def _read(path: str, plan: Plan, execution_id: str) -> dict[CellIndex, Logged]:
-    return logged_cells(_records(path), plan, execution_id)
+    return logged_cells(_records(path, on_bad=_must_be_read), plan, execution_id)
 
 
-def _records(path: str) -> Iterable[dict[str, Any]]:
-    """Return what is in the log; nothing while there is none."""
-    return read_log(path) if log_files(path) else ()
+def _records(path: str, on_bad: Callable[[BadLine], object] | None = None) -> Iterable[dict[str, Any]]:
+    """Return what is in the log and in journals; nothing while there is none."""
+    return read_log(path, on_bad=on_bad, missing_ok=True)
+
+
+def _must_be_read(bad: BadLine) -> None:
+    """Refuse to go on beside a journal that may not be read: its cells would be asked, and paid for, again."""
+    if not bad.line:
+        raise LogReadError(bad.file, bad.reason)
 
 
 def _ignore(_cell: CellDone) -> None:

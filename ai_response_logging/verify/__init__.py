@@ -2,7 +2,8 @@
 The byte-level proof that a log is whole, or where it is not.
 
 ``verify_log`` reads every byte of every file once, and a second time only when something stands there twice.
-``_lines`` says what one line is, ``_tally`` what many lines add up to; this file brings both together.
+``_lines`` says what one line is, ``_tally`` what many lines add up to, ``_journals`` what is still on its way; this
+file brings them together.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Final
 
+from .._numbers import Numbers, Place
 from ..errors import LogReadError
 from ..reader import MAX_LINE_BYTES, LogSnapshot, StrPath, is_unfinished, lines_of
 from ..record import default_log_path
+from ._journals import Journals
 from ._lines import Finding, claims_in, judge_line
-from ._tally import Hashes, Numbers, Place, Repeats
+from ._tally import Hashes, Repeats
 
 __all__ = ["KINDS", "Problem", "Report", "WriterReport", "verify_log"]
 
-KINDS: Final = ("torn", "glued", "foreign", "checksum", "duplicate", "gap")
+KINDS: Final = ("torn", "glued", "foreign", "checksum", "duplicate", "gap", "unread")
 """
 What a problem can be.
 
@@ -33,7 +36,8 @@ What a problem can be.
 - ``foreign``: no record: not JSON, no object, NUL bytes, bad UTF-8, a blank line, some other object.
 - ``checksum``: it parses, but is not what was written: altered, or glued so that it still parses.
 - ``duplicate``: its ``record_id``, or its number within its writer, stood before; or a key stands twice in the line.
-- ``gap``: numbers of a writer are missing before this line.
+- ``gap``: numbers of a writer are missing before this line; what is in a journal is not missing.
+- ``unread``: a journal, or a directory of journals, may not be read, so nothing is proven of what is in it; line 0.
 """
 
 _PROBLEMS_KEPT: Final = 1000  # of each kind; more are only counted
@@ -69,7 +73,7 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class WriterReport:
     """
-    What the log holds of one writer.
+    What the log and its journals hold of one writer.
 
     Attributes:
         writer_id: Which.
@@ -94,11 +98,11 @@ class Report:
     Attributes:
         whole: There is no problem of any kind.
         files: The files read, oldest first.
-        records: Whole lines, those of older shapes and doubled ones included.
+        records: Whole lines of the files, those of older shapes and doubled ones included.
         older: How many of them have an older shape, which has no checksum and no number to prove.
         bytes: Read in all, after decompression.
-        in_journals: Records on their way to the log; always 0 until there are journals.
-        writers: In the order in which they appear.
+        in_journals: Records that are only in journals, on their way to the log; not among ``records``.
+        writers: In the order in which they appear; what is in journals counts here.
         problems: At most 1,000 of each kind, by place.
         problem_counts: How many of each kind there are in all; kinds without any are left out.
         open_calls: Calls with a ``start`` and neither ``response`` nor ``tombstone``; no damage.
@@ -122,15 +126,16 @@ class Report:
 
 def verify_log(path: StrPath | None = None, *, on_progress: Callable[[int, int], object] | None = None) -> Report:
     """
-    Read the whole log at *path* and say whether it is whole.
+    Read the whole log at *path*, and what is still in journals, and say whether it is whole.
 
     Writers may go on meanwhile: what they append after the start is left to the next time, a last line in the
     middle of being written is looked at again before it counts as torn, and no lock is taken. A record that a full
     queue let overtake others may show as a gap, which the next run no longer finds.
 
     Memory: beside the buffers (some MB, and a few times the longest line) 8 bytes a record for its id and 8 for a
-    ``call_id``, 40 for each unbroken run of numbers: 250,000 records take 2 MB, 10 million in order 80 MB. Which ids
-    stand twice is decided by 64-bit hashes; of the first 10,000 such ids the texts are compared too.
+    ``call_id``, 40 for each unbroken run of numbers in the log or a journal: 250,000 records take 2 MB, 10 million in
+    order 80 MB. Which ids stand twice is decided by 64-bit hashes; of the first 10,000 such ids the texts are compared
+    too.
 
     Args:
         path: The log's base name; without it ``AI_RESPONSES_FILE``, then the default place.
@@ -141,8 +146,11 @@ def verify_log(path: StrPath | None = None, *, on_progress: Callable[[int, int],
 
     .. versionadded:: 0.1.0
     """
-    with LogSnapshot(default_log_path(path)) as snapshot:
-        check = _Check(snapshot, on_progress or _ignore)
+    path = default_log_path(path)
+    journals = Journals(path)
+    # Only now, never before: what has left its journal meanwhile is in the log that is opened here.
+    with LogSnapshot(path, missing_ok=bool(journals.numbers)) as snapshot:
+        check = _Check(snapshot, journals, on_progress or _ignore)
         check.read_all()
         return check.report()
 
@@ -154,14 +162,17 @@ def _ignore(_done: int, _total: int) -> None:
 class _Check:
     """One verification of one snapshot."""
 
-    def __init__(self, snapshot: LogSnapshot, on_progress: Callable[[int, int], object]) -> None:
+    def __init__(self, snapshot: LogSnapshot, journals: Journals, on_progress: Callable[[int, int], object]) -> None:
         self._snapshot = snapshot
+        self._journals = journals
+        # What a problem's place counts.
+        self._names = [*(file.path for file in snapshot.files), *journals.files, *(file for file, _ in journals.unread)]
         self._on_progress = on_progress
         self._to_read = snapshot.size
         self._read = 0
-        self._records = self._older = self._bytes = 0
+        self._records = self._older = self._bytes = self._in_journals = 0
         self._writers: dict[str, Numbers] = {}
-        self._ids, self._started, self._ended = Hashes(), Hashes(), Hashes()
+        self._ids, self._calls = Hashes(), journals.calls
         self._has_repeated_number = False
         self._claims: list[tuple[str, int, Place]] = []
         self._problems: list[tuple[Place, str, str]] = []
@@ -181,26 +192,26 @@ class _Check:
         if repeated or self._has_repeated_number:
             self._to_read += self._snapshot.size
             self._locate_repeats(Repeats(repeated))
+        self._add_journalled()
         self._add_claims()
         self._note_gaps()
 
     def report(self) -> Report:
         """Return what was found."""
-        names = tuple(file.path for file in self._snapshot.files)
         problems = [
-            Problem(kind, names[at.file], at.line, at.offset, what) for at, kind, what in sorted(self._problems)
+            Problem(kind, self._names[at.file], at.line, at.offset, what) for at, kind, what in sorted(self._problems)
         ]
         return Report(
             whole=not self._counts,
-            files=names,
+            files=tuple(file.path for file in self._snapshot.files),
             records=self._records,
             older=self._older,
             bytes=self._bytes,
-            in_journals=0,
+            in_journals=self._in_journals,
             writers=tuple(_writer_report(name, numbers) for name, numbers in self._writers.items()),
             problems=tuple(problems),
             problem_counts={kind: self._counts[kind] for kind in KINDS if kind in self._counts},
-            open_calls=self._started.count_without(self._ended),
+            open_calls=self._calls.count_open(),
         )
 
     def _findings(self) -> Iterator[tuple[Place, bytes, Finding]]:
@@ -238,11 +249,7 @@ class _Check:
             return
         if not _add_number(self._writers, record, place):
             self._has_repeated_number = True
-        if isinstance(call_id := record.get("call_id"), str):
-            if record.get("event") == "start":
-                self._started.add(call_id)
-            elif record.get("event") in {"response", "tombstone"}:
-                self._ended.add(call_id)
+        self._calls.note(record)
 
     def _locate_repeats(self, repeats: Repeats) -> None:
         writers: dict[str, Numbers] = {}
@@ -265,6 +272,16 @@ class _Check:
         if first is None:
             return ""
         return f", in line {first.line} of {os.path.basename(self._snapshot.files[first.file].path)}"
+
+    def _add_journalled(self) -> None:
+        """Count what is in journals and not in the log; a copy of what has arrived is neither damage nor doubled."""
+        files = len(self._snapshot.files)
+        for writer_id, journalled in self._journals.numbers.items():
+            numbers = self._writers.setdefault(writer_id, Numbers())
+            for number, place in journalled:
+                self._in_journals += numbers.add(number, place._replace(file=files + place.file))
+        for at, (_, why) in enumerate(self._journals.unread, files + len(self._journals.files)):
+            self._note("unread", Place(at, 0, 0), why)
 
     def _add_claims(self) -> None:
         """Let damaged lines account for their own numbers, where these fit: a problem is named once, not twice."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import child_process, read_lines
+from helpers import child_process, read_lines, run_child
 
 from ai_response_logging import configure, log_ai_response
-from ai_response_logging.errors import ConfigError, MissingExtraError
+from ai_response_logging.errors import ConfigError, LogReadError, MissingExtraError
 from ai_response_logging.matrix import CellDone, ModelSpec, Plan, run_plan
 from ai_response_logging.matrix.cells import CellIndex, cells_of, deal
 from ai_response_logging.matrix.workers import _Worker
@@ -140,6 +140,61 @@ def test_killed_worker_is_reported_and_resuming_asks_what_is_missing(log_path: P
     assert resumed.is_complete
     assert resumed.lost_workers == ()
     assert len({record["writer_id"] for record in read_lines(log_path)}) >= 3
+
+
+# argv: the log, the server, the id of the run. Dies with the answers of its first cells in its journal alone.
+KILLED = """
+import os, signal, sys
+from ai_response_logging.matrix import ModelSpec, Plan, run_plan
+done = []
+
+def on_cell(cell):
+    done.append(cell)
+    if len(done) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+plan = Plan(questions=["why?", "how?", "when?"], models=[ModelSpec("local", f"m{at}", sys.argv[2]) for at in (1, 2)],
+            max_retries=0, timeout_seconds=15, concurrency=1)
+run_plan(plan, filename=sys.argv[1], execution_id=sys.argv[3], on_cell=on_cell,
+         handler_options={"batch_size": 10_000, "flush_interval": 1000})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_cells_in_a_killed_processs_journal_are_not_asked_again(server: LocalModelServer, log_path: Path):
+    """After kill -9 the answers that only a journal holds are paid for: resuming asks the others, each cell once."""
+    run_child(KILLED, log_path, server.base_url, "killed", expect=-signal.SIGKILL)
+    assert log_path.read_bytes() == b""
+    assert len(server.requests) == 3
+    started: list[tuple[str, int]] = []
+
+    resumed = run_plan(
+        plan_for(server, 2, concurrency=1),
+        filename=log_path,
+        execution_id="killed",
+        resume=True,
+        on_start=lambda *what: started.append(what),
+        **OPTIONS,
+    )
+
+    assert started == [("killed", 3)]
+    assert len(server.requests) == 6
+    assert resumed.is_complete
+    assert set(cells_in(log_path).values()) == {1}
+
+
+def test_journal_that_may_not_be_read_stops_a_resume_before_the_first_call(server: LocalModelServer, log_path: Path):
+    """Cells that may be in a journal nobody can look into are not asked, and paid for, again."""
+    plan = plan_for(server, 1)
+    first = run_plan(plan, filename=log_path, **OPTIONS)
+    location = log_path.with_name(f"{log_path.name}.journal") / "location"
+    location.mkdir(parents=True)
+
+    with pytest.raises(LogReadError, match="location cannot be read: it is a directory"):
+        run_plan(plan, filename=log_path, execution_id=first.execution_id, resume=True, **OPTIONS)
+
+    assert len(server.requests) == 3
 
 
 STOPPED = """
