@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from . import _lock
 from ._fork import forget_in_child
@@ -41,12 +41,12 @@ from ._retry import naps
 from .errors import LogPathError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from io import FileIO
 
     from ._options import Options
 
-__all__ = ["Journal", "Orphan", "has_journals", "note_location", "orphans"]
+__all__ = ["Journal", "Left", "Orphan", "has_journals", "note_location", "orphans"]
 
 SEGMENT_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 300  # at most, of a line behind its body: writer, number, checksum
@@ -368,26 +368,59 @@ class Orphan(_Files):
         if self.empty():
             self.mark(self._home_seq, None)
 
+    @property
+    def segments(self) -> int:
+        """How many of its files hold lines that have not all come home, as far as that is noted."""
+        return len(self._segments)
+
+    def give_up(self) -> int:
+        """
+        Return how many lines have not come home; none can be taken any more.
+
+        Raises:
+            OSError: They cannot be read.
+        """
+        count = 0
+        while self.first(1):
+            count, self._lines = count + len(self._lines), []
+        return count
+
     def empty(self) -> bool:
         """Say whether all its lines have come home."""
         return not self.first(1)
 
 
-def orphans(directory: str, file_mode: int) -> Iterator[Orphan]:
-    """Yield the journals in *directory* whose writers are gone, each locked by us; those that we may not open stay."""
+class Left(NamedTuple):
+    """A journal that is not ours to bring home: its lock is held, or it may not be opened."""
+
+    directory: str
+    writer_id: str
+    holder: str
+    """Who holds the lock, as far as the machine tells: its writer, or another process that brings it home."""
+    error: OSError | LogPathError | None
+    """Why it may not be opened; None if somebody holds it."""
+
+
+def orphans(directory: str, file_mode: int, tell: Callable[[Left], object] | None = None) -> Iterator[Orphan]:
+    """Yield the journals in *directory* whose writers are gone, each locked by us; *tell* of those that stay."""
     for writer_id in writers_among(directory_names(directory)):
         path = os.path.join(directory, lock_name(writer_id))
+        lock = None
         try:
             lock = open_regular(path, os.O_RDWR, file_mode, create=False)
-        except (OSError, LogPathError):
-            continue
-        try:
-            if not _lock.try_acquire(lock) or _lock.is_replaced(lock, path):
+            if not _lock.try_acquire(lock):
+                if tell is not None:
+                    tell(Left(directory, writer_id, _lock.holder_of(lock), None))
+                _let_go(lock)
+                continue
+            if _lock.is_replaced(lock, path):
                 _let_go(lock)
                 continue
             orphan = Orphan(directory, writer_id, lock, file_mode)
-        except (OSError, LogPathError):
+        except (OSError, LogPathError) as error:
             _let_go(lock)
+            if tell is not None and not isinstance(error, FileNotFoundError):
+                tell(Left(directory, writer_id, "", error))
             continue
         with orphan:
             yield orphan

@@ -19,6 +19,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from . import _append, _lock, _rotate
 from ._compress import arrived_in_compressed, compress_steps
+from ._journal_format import journal_directory
 from ._paths import make_directory, open_regular
 from ._retry import naps
 from .errors import LockTimeoutError, LogPathError, WriteError
@@ -112,7 +113,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         if os.geteuid() or os.path.lexists(self.baseFilename):
             return self.baseFilename
         with contextlib.suppress(OSError):
-            return next(iter(_rotate.files_of(self.baseFilename)), "")
+            # Where there is no old file either, whoever kept a journal for it.
+            return next(iter(_rotate.files_of(self.baseFilename)), journal_directory(self.baseFilename))
         return ""  # a new log: whoever makes it owns it
 
     def _ready_stream(self, deadline_s: float, line: bytes) -> int:

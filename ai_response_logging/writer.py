@@ -473,18 +473,31 @@ class BatchFileHandler(SharedFileHandler):
         directories = journal_directories(self.baseFilename, self.options.journal_directory)
         for orphan in itertools.chain.from_iterable(orphans(one, self.options.file_mode) for one in directories):
             try:
-                while orphan.intent is not None or not orphan.empty():
-                    self.attempt(lock_timeout, until=orphan.consumed + 1, source=orphan)
-                    if is_over():
-                        return
-                orphan.remove()
+                self.bring_home(orphan, is_over, lock_timeout)
+                if is_over():
+                    return
             except (LogPathError, OSError) as error:  # of this journal, or so quick that the next may try, too
                 self._note(error)
             except WriteError as error:
                 self._note(error)
                 return
-            finally:
-                self.replayed += orphan.consumed
+
+    def bring_home(self, orphan: Orphan, is_over: Callable[[], bool], lock_timeout: float) -> None:
+        """
+        Append what *orphan* holds, a block at a time, until *is_over*, and remove it.
+
+        Raises:
+            WriteError: The log did not take all of it; the rest stays in the journal.
+            OSError: The same, from the kernel, of the log or of the journal.
+        """
+        try:
+            while orphan.intent is not None or not orphan.empty():
+                self.attempt(lock_timeout, until=orphan.consumed + 1, source=orphan)
+                if is_over():
+                    return
+            orphan.remove()
+        finally:
+            self.replayed += orphan.consumed
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's lines, descriptors and locks."""

@@ -31,7 +31,7 @@ Times are local, with their offset.
 | exit code | meaning |
 |---|---|
 | 0 | done, and all is well |
-| 1 | done, and what was found is not well: `verify` found damage, a run has holes, a file has complaints |
+| 1 | done, and what was found is not well: damage in a log, holes in a run, complaints about a file, a journal stayed |
 | 2 | used wrongly |
 | 3 | the log cannot be read |
 | 4 | an extra is missing; the message says how to install it |
@@ -88,7 +88,7 @@ def test_every_command_has_a_section_with_an_example():
     documented = PAGE.read_text("utf-8")
     names = [path for path, _ in commands()]
 
-    assert {"demo", "run", "matrix", "verify", "config list", "config show", "config check"} <= {
+    assert {"demo", "run", "matrix", "verify", "replay", "config list", "config show", "config check"} <= {
         name.removeprefix("ai-responses ") for name in names
     }
     for name in names:
