@@ -1,5 +1,5 @@
 """
-What a child process must forget: the one place that knows about ``os.fork``.
+What a child process must forget, and whether there may be children: the one place that knows about ``os.fork``.
 
 A forked child has its parent's objects but only one thread. Locks that other threads held stay locked for
 ever, descriptors share their file locks with the parent, and lines that wait belong to the parent. Whatever
@@ -13,7 +13,7 @@ import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["ForkAware", "forget_in_child", "notice_fork"]
+__all__ = ["ForkAware", "forget_in_child", "has_forked", "notice_fork"]
 
 
 class ForkAware(Protocol):
@@ -49,8 +49,21 @@ def notice_fork() -> None:
             _after_fork_in_child()
 
 
+_forked = [False]
+
+
+def has_forked() -> bool:
+    """Say whether this process has forked a child since the package was imported."""
+    return _forked[0]
+
+
+def _after_fork_in_parent() -> None:
+    _forked[0] = True
+
+
 def _after_fork_in_child() -> None:
     global _pid  # noqa: PLW0603  the one thing that a process knows of itself
+    _forked[0] = False  # the children that the parent has are not ours
     # The set may have been in the middle of a change in another thread when the process forked: its internal
     # bookkeeping then holds removals back for ever, which list() does not mind.
     for owner in list(_registered):
@@ -59,4 +72,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

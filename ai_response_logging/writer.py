@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _append, _lock
-from ._fork import forget_in_child, notice_fork
+from ._fork import forget_in_child, has_forked, notice_fork
 from ._journal import Journal, Orphan, has_journals, note_location, orphans
 from ._journal_format import Intent, own_directory, seq_of
 from ._journal_read import journal_directories
@@ -41,6 +41,7 @@ __all__ = ["BatchFileHandler"]
 
 _FAULTS = (WriteError, OSError)
 _LOOK_EVERY_S = 30.0  # for journals whose writers are gone
+_LOOK_FOR_CHILDREN_S = 1.0  # at most so often in a process that has forked
 _NEARLY_FULL = 0.7  # of journal_max_bytes
 _LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
 
@@ -98,7 +99,7 @@ class BatchFileHandler(SharedFileHandler):
         self.retried = self.replayed = 0
         self._opens_journal = 0  # the thread that does
         self._has_told_of_journal = False
-        self._look_s = 0.0
+        self._looked_s = -_LOOK_EVERY_S
         self._writes_since_s: float | None = None
 
     # -- logging's side
@@ -454,13 +455,19 @@ class BatchFileHandler(SharedFileHandler):
         """
         See to old files, and now and then to the journals of writers that are gone; see the parent's.
 
+        A process that has forked looks each time, once a second at most: its children's records come home soon after
+        they were killed.
+
         With a *lock_timeout* the journals are looked for at once, and the log's lock is not waited for any longer.
         """
-        is_due = time.monotonic() >= self._look_s
+        quiet_s = time.monotonic() - self._looked_s
+        is_due = quiet_s >= _LOOK_EVERY_S
         if self.is_owned and lock_timeout is None and (is_due or not (self.queue.keeper or self.queue.journal_error)):
             self.open_journal()  # somebody may have removed or closed it, or the disk has room again
-        if lock_timeout is not None or is_due:
-            self._look_s = time.monotonic() + _LOOK_EVERY_S
+        # The kernel frees a child's lock when it dies, and tells nobody. Waiting for our children, or handling SIGCHLD,
+        # would take from the application what is its own.
+        if lock_timeout is not None or is_due or (has_forked() and quiet_s >= _LOOK_FOR_CHILDREN_S):
+            self._looked_s = time.monotonic()
             self.replay(is_needed, self.options.lock_timeout if lock_timeout is None else lock_timeout)
         return super().tidy_up(is_needed)
 

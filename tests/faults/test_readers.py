@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _children import Notes, assert_kept, writer
+from _children import PREAMBLE, Notes, assert_kept, writer
 from helpers import is_root, log_files, run_child
 
 from ai_response_logging import _journal_read, reader, verify
@@ -370,3 +370,56 @@ def test_stranger_in_a_journals_place_is_said(log_path: Path):
     assert set(seen).isdisjoint(ids)
     assert [(one.file, one.line) for one in bad] == [(str(segment), 0)]
     assert "a symbolic link" in bad[0].reason
+
+
+# --- the parent of children that are killed --------------------------------------------------------------------------
+
+# argv as in PREAMBLE; the parent does nothing once its child is gone but wait for its own listener.
+PARENT = """
+attach(durability="crash", flush_interval=0.1)
+log("parent")
+handler.flush()
+child = os.fork()
+if not child:
+    attach(durability="crash", flush_interval=1000, batch_size=10_000)
+    for number in range(5):
+        log(f"child-{number}")
+    os.kill(os.getpid(), signal.SIGKILL)
+home, replayed = threading.Event(), handler._pipeline.writer.bring_home
+
+
+def bring_home(*args):
+    replayed(*args)
+    if handler.get_stats()["replayed"] == 5:
+        home.set()
+
+
+handler._pipeline.writer.bring_home = bring_home
+assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it is the application's to reap"
+assert home.wait(12), "less than the 30 s after which any listener looks"
+stats()
+"""
+
+
+def test_idle_parent_brings_home_what_its_killed_child_left(log_path: Path, notes: Notes):
+    """As soon as a child that it forked is gone a process brings that one's records home, with its next idle look."""
+    run_child(PREAMBLE + PARENT, log_path, notes.path, "{}", timeout=18)
+
+    assert notes.stats()[-1]["replayed"] == 5
+    assert len(notes.ids()) == 6
+    assert_kept(log_path, notes)
+
+
+def test_only_a_process_that_has_forked_itself_looks_for_children():
+    """The parent looks after its children, the child has none yet."""
+    code = """
+import os
+from ai_response_logging._fork import has_forked
+assert not has_forked()
+child = os.fork()
+if not child:
+    os._exit(has_forked())
+assert has_forked()
+assert os.waitpid(child, 0)[1] == 0
+"""
+    run_child(code)
