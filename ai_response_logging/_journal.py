@@ -212,8 +212,10 @@ class Journal(_Files):
             if began_s < self._outside_until_s:
                 return os.pwrite(self._descriptor, line, self._position) == size
             written = self._pwrite(self._descriptor, line, size, self._position)
-            if written < 0:
-                raise pwrite_error()
+            if written < 0 and (failed := pwrite_error()).errno != errno.EINTR:
+                raise failed
+            if written < 0:  # a signal came while a FUSE or NFS server kept it waiting; this call tries again by itself
+                written = os.pwrite(self._descriptor, line, self._position)
         except OSError as error:
             if error.errno not in _FULL:
                 raise

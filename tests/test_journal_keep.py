@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import logging
 import os
@@ -238,6 +239,19 @@ def test_store_that_the_disk_refuses_is_an_error(journal: Journal, directory: Pa
 
     journal._pwrite = real
     keep(journal, lines_of(2))
+    assert stored(directory) == [lines_of(2)]
+
+
+def test_store_that_a_signal_interrupts_is_made_all_the_same(journal: Journal, directory: Path):
+    """Only on some file systems does a signal end a write; a journal is not given up for it."""
+
+    def interrupted(*_: Any) -> int:
+        ctypes.set_errno(errno.EINTR)
+        return -1
+
+    journal._pwrite = interrupted
+    keep(journal, lines_of(2))
+
     assert stored(directory) == [lines_of(2)]
 
 
