@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -72,7 +73,10 @@ def matrix(execution_id: ExecutionId = None, *, file: FileOption = None, as_json
 
     grids = grids_of(read_log(path, on_bad=note))
     for name, count in bad.items():
-        print_error(f"{name}: {count:,} lines could not be read and are left out; `ai-responses verify` says which")
+        print_error(
+            f"{name}: {count:,} lines could not be read and are left out; to see which: "
+            f"ai-responses verify --file {shlex.quote(path)}"
+        )
     if execution_id is None:
         _print_runs(list(grids.values()), path, as_json=as_json)
         is_well = all(grid.is_complete for grid in grids.values())

@@ -202,6 +202,7 @@ def test_bad_lines_are_mentioned_and_the_rest_is_shown(cli: Cli, log_path: Path)
 
     assert ended.out.startswith("exec_1: 2 of 2 done")
     assert "2 lines could not be read" in ended.err
+    assert f"ai-responses verify --file {log_path}" in ended.err  # not the log that stands where nobody said otherwise
 
 
 def test_missing_log_ends_with_3(cli: Cli, log_path: Path):
