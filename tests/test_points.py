@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, has_fork, has_gcc, run_child
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, has_fork, has_gcc]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(90), has_fork, has_gcc]
 
 INJECTOR = ROOT / ".ci" / "points.py"
 
@@ -56,7 +56,8 @@ BatchFileHandler.get_stats = lambda self: {**real(self), "written": real(self)["
 def inject(*points: str, broken: Path | None = None, expect: int = 0) -> str:
     """Inject faults at *points* of the plain scenario, into a library that is *broken* first; return what it said."""
     arguments = ["--only", "plain", "--jobs", "1", *(word for point in points for word in ("--point", point))]
-    return run_child(INJECTOR, *arguments, *(["--break", broken] if broken else []), expect=expect).stdout
+    breaks = ["--break", broken] if broken else []
+    return run_child(INJECTOR, *arguments, *breaks, expect=expect, timeout=60).stdout
 
 
 @pytest.mark.parametrize(
@@ -89,8 +90,8 @@ def test_whole_library_passes_where_the_broken_ones_fail():
         "write:half:1",
         "write:ENOSPC:1",
         "write:part:1",
-        "line:900",
-        "line:901",
+        "line:400",
+        "line:401",
     ]
 
     said = inject(*points, "pwrite:half:3", "open:EMFILE:1+")
