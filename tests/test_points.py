@@ -53,11 +53,11 @@ BatchFileHandler.get_stats = lambda self: {**real(self), "written": real(self)["
 """
 
 
-def inject(*points: str, broken: Path | None = None, expect: int = 0) -> str:
+def inject(folder: Path, *points: str, broken: Path | None = None, expect: int = 0) -> str:
     """Inject faults at *points* of the plain scenario, into a library that is *broken* first; return what it said."""
     arguments = ["--only", "plain", "--jobs", "1", *(word for point in points for word in ("--point", point))]
     breaks = ["--break", broken] if broken else []
-    return run_child(INJECTOR, *arguments, *breaks, expect=expect, timeout=60).stdout
+    return run_child(INJECTOR, *arguments, *breaks, expect=expect, timeout=60, env={"TMPDIR": str(folder)}).stdout
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_broken_library_is_noticed(tmp_path: Path, code: str, point: str, says: 
     broken = tmp_path / "broken.py"
     broken.write_text(code, "utf-8")
 
-    said = inject(point, broken=broken, expect=1)
+    said = inject(tmp_path, point, broken=broken, expect=1)
 
     assert f"FAILED --only plain --point {point} " in said
     assert says in said
     assert "1 FAILED" in said
 
 
-def test_whole_library_passes_where_the_broken_ones_fail():
+def test_whole_library_passes_where_the_broken_ones_fail(tmp_path: Path):
     """The same faults, and others in the same places, cost the library nothing, and each of them is injected."""
     points = [
         "write:after:1",
@@ -94,12 +94,12 @@ def test_whole_library_passes_where_the_broken_ones_fail():
         "line:401",
     ]
 
-    said = inject(*points, "pwrite:half:3", "open:EMFILE:1+")
+    said = inject(tmp_path, *points, "pwrite:half:3", "open:EMFILE:1+")
 
     assert "injected 9 in" in said
     assert "lost 0, doubled 0, torn 0" in said
 
 
-def test_fault_that_never_happens_fails():
+def test_fault_that_never_happens_fails(tmp_path: Path):
     """What injects nothing shows nothing."""
-    assert "no fault was injected" in inject("write:EIO:999", expect=1)
+    assert "no fault was injected" in inject(tmp_path, "write:EIO:999", expect=1)
