@@ -335,6 +335,10 @@ class Orphan(_Files):
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Whoever comes next would find our last block by the intent, and count it as brought home by him as well.
+        if self.intent is None and self._home_seq > self._mark.consumed:
+            with suppress(OSError, LogPathError):
+                self.mark(self._home_seq, None)
         self.close()
 
     def note(self, intent: Intent) -> None:

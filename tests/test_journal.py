@@ -371,6 +371,20 @@ def test_adopter_that_goes_on_after_another_begins_where_that_one_stopped(journa
     assert (noted(directory).consumed, noted(directory).intent) == (6, None)
 
 
+def test_adopter_that_stops_half_way_leaves_nothing_that_the_next_would_count_again(journal: Journal, directory: Path):
+    """What has arrived is noted when an adopter hands over: each line is counted by whoever brought it home."""
+    journal.store(lines_of(6))
+    journal.close()
+    with adopt(directory) as first:
+        assert first.first(4) == lines_of(4)
+        first.note(INTENT)
+        first.consume(4)
+
+    second = adopt(directory)
+
+    assert (second.intent, second.first(9)) == (None, lines_of(2, 4))
+
+
 def test_long_orphan_comes_home_to_its_last_segment(journal: Journal, directory: Path):
     """Segments are removed while those behind them are still to be read, and none is left out."""
     lines = lines_of(60, size=100_000)
