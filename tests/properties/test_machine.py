@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -35,14 +36,19 @@ from hypothesis.stateful import (
 
 from ai_response_logging.handler import AIResponseHandler
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(3600), has_fork]
-
 IS_LONG = settings.get_current_profile_name() == "long"
 SIZES = settings(max_examples=300 if IS_LONG else 30, stateful_step_count=40 if IS_LONG else 20, deadline=None)
 MOST_WRITERS = 3
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.faults,
+    pytest.mark.timeout(3600 if IS_LONG else 300),
+    has_fork,
+    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd_open"),
+]
 DISK_MIB = 16
 COMMON: dict[str, Any] = {"durability": "crash", "close_timeout": 0.3, "caller_timeout": 0.1, "retry_delay": 0.01}
-SOUND_S = 20  # for what must end at once
+FLUSH_S, GIVE_UP_S = 20, 60  # for what takes milliseconds
 
 
 # --- writers: real processes, forked from this one, which has all imported ------------------------------------------
@@ -73,7 +79,7 @@ def serve(log: Path, notes: Path, commands: int, answers: int, options: dict[str
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     does: dict[str, Callable[..., Any]] = {
-        "log": log_some, "flush": lambda: handler.flush(SOUND_S), "try": lambda: handler.flush(0.05), "fork": fork,
+        "log": log_some, "flush": lambda: handler.flush(FLUSH_S), "try": lambda: handler.flush(0.05), "fork": fork,
         "close": handler.close,
     }  # fmt: skip
     with os.fdopen(commands, encoding="utf-8") as lines:
@@ -123,6 +129,7 @@ class Writer:
     def ask(self, what: str, *args: Any, **keywords: Any) -> Any:
         """Tell it what to do, wait until it is done, and see that its counters add up."""
         self.send(what, *args, **keywords)
+        assert select.select([self._answers], [], [], GIVE_UP_S)[0], f"{what} hung"
         line = self._answers.readline()
         error = self.notes.with_suffix(".error")
         assert line, error.read_text() if error.exists() else f"{self.pid} ended"
@@ -145,7 +152,13 @@ class Writer:
             self.send("end")
         os.close(self._commands)
         self._answers.close()
+        end = os.pidfd_open(self.pid)
+        has_ended = bool(select.select([end], [], [], GIVE_UP_S)[0])
+        os.close(end)
+        if not has_ended:
+            os.kill(self.pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        assert has_ended, "its end hung"
         assert status == (-signal.SIGKILL if is_killed else 0), status
 
 
