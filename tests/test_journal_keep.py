@@ -492,8 +492,6 @@ def test_full_journal_is_a_full_queue(directory: Path):
 
 def test_marks_that_the_disk_refuses_give_the_journal_up_and_the_log_goes_on(queue: LineQueue, directory: Path):
     """Without marks an adopter would double what arrived: the journal goes, the records stay and are written."""
-    from ai_response_logging._journal_format import Intent
-
     keeper = queue.keeper
     assert keeper is not None
     put(queue, "one")
@@ -507,6 +505,24 @@ def test_marks_that_the_disk_refuses_give_the_journal_up_and_the_log_goes_on(que
     assert (queue.keeper, queue.journal, queue.qsize()) == (None, None, 1)
     assert isinstance(queue.journal_error, OSError)
     assert not directory.exists()
+
+
+def test_journal_that_takes_no_marks_and_cannot_be_removed_does_not_hold_up_the_log(queue: LineQueue):
+    """Its disk is dead and the log's is not: records go to the log, and the journal is tried again with each block."""
+    keeper, tried = queue.keeper, []
+    assert keeper is not None
+    put(queue, "one")
+
+    def refusing(*_: Any) -> None:
+        tried.append(1)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    keeper.mark = keeper.remove = refusing  # type: ignore[method-assign]
+    queue.note(Intent(1, 2, 0, 1, 0))
+    queue.note(Intent(1, 2, 0, 1, 0))
+
+    assert (queue.keeper, queue.journal, queue.qsize(), len(tried)) == (None, keeper, 1, 4)
+    assert isinstance(queue.journal_error, OSError)
 
 
 def test_threads_that_log_while_the_journal_is_opened_are_all_kept(directory: Path):

@@ -700,6 +700,17 @@ def test_deleted_lock_file_is_replaced_whether_or_not_there_is_a_new_one(lock_pa
         assert is_replaced(lock, str(lock_path))
 
 
+def test_lock_file_whose_descriptor_tells_nothing_is_replaced_by_what_stands_there(lock_path: Path):
+    """On a dead file system fstat fails; a path that leads somewhere leads to a repaired one, where others lock."""
+    lock = open_lock_file(str(lock_path), 0o600)
+    os.close(lock.fileno())
+
+    assert is_replaced(lock, str(lock_path))
+
+    with contextlib.suppress(OSError):
+        lock.close()
+
+
 def test_directory_replaced_by_a_file_replaces_the_lock_file_too(tmp_path: Path):
     """Where the path leads nowhere at all, others do not find our lock either."""
     (tmp_path / "a").mkdir()
