@@ -1,4 +1,7 @@
-"""The promise as the invariant of a state machine: whatever is done to writers, disk and log, in whatever order."""
+"""The promise as the invariant of a state machine: whatever is done to writers, disk and log, in whatever order.
+
+Long, because writers, model and machine only make sense together.
+"""
 
 from __future__ import annotations
 
