@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import (
         AsyncAIResponseLogger,
+        alog_ai_response,
         get_async_logger,
         log_ai_response,
         log_ai_response_async,
@@ -59,6 +60,7 @@ _HOMES = {
     "ResponseQueueHandler": "handler",
     "Snapshot": "stats",
     "WriteError": "errors",
+    "alog_ai_response": "api",
     "configure": "config",
     "get_async_logger": "api",
     "log_ai_response": "api",
@@ -88,6 +90,7 @@ __all__ = [
     "Snapshot",
     "WriteError",
     "__version__",
+    "alog_ai_response",
     "configure",
     "get_async_logger",
     "log_ai_response",

@@ -10,17 +10,31 @@ piece of a line behind them is cut off.
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._paths import create_file, utc_suffix
 from .errors import AppendError
 
+if sys.platform == "darwin":  # its fsync stops at the disk's own cache
+    from fcntl import F_FULLFSYNC, fcntl
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import FileIO
 
-__all__ = ["STRANGERS_BYTES", "append_block", "arrived_lines", "blind", "cut_back", "repair_tail", "run_of"]
+__all__ = [
+    "STRANGERS_BYTES",
+    "append_block",
+    "arrived_lines",
+    "blind",
+    "cut_back",
+    "holed_bytes",
+    "repair_tail",
+    "run_of",
+    "sync_file",
+]
 
 STRANGERS_BYTES = 1 << 20
 """So many that a stranger has appended between our look at the file and our write are looked through for our lines."""
@@ -56,6 +70,21 @@ def append_block(descriptor: int, block: bytes, *, path: str) -> None:
         written += count
 
 
+def sync_file(descriptor: int) -> None:
+    """
+    Return when what was written to the file before this call is on the disk, as far as the disk tells the truth.
+
+    Raises:
+        OSError: It may not be, and no later call can make it so: the kernel has given the bytes up (fsync(2), NOTES).
+
+    Threads: any.
+    """
+    if sys.platform == "darwin":
+        fcntl(descriptor, F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
 def arrived_lines(descriptor: int, start: int, lines: Sequence[bytes]) -> int:
     """Return how many of *lines* stand whole and in order in the file from byte *start* on, or a bit behind it."""
     return run_of(lines, os.pread(descriptor, STRANGERS_BYTES + sum(map(len, lines)), start)) if lines else 0
@@ -75,6 +104,21 @@ def run_of(lines: Sequence[bytes], data: bytes) -> int:
             break
         start, found = start + len(line), found + 1
     return found
+
+
+def holed_bytes(descriptor: int, start: int, lines: Sequence[bytes]) -> int:
+    """
+    Return how many bytes of *lines*, a block begun at byte *start*, end the file with holes in them; 0 if it is whole.
+
+    Loss of power may leave the end of a block and take its beginning, which then is zeros. Nothing else may stand
+    there: neither other bytes than the block's and zeros, nor any behind it.
+    """
+    block = b"".join(lines)
+    found = os.pread(descriptor, len(block) + 1, start)
+    if b"\0" not in found or len(found) > len(block):
+        return 0
+    is_ours = all(here in (0, there) for here, there in zip(found, block, strict=False))
+    return len(found) if is_ours else 0
 
 
 def cut_back(descriptor: int, size: int, *, expected: int) -> bool:

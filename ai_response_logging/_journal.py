@@ -15,10 +15,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from . import _lock
+from . import _append, _lock
 from ._fork import forget_in_child
 from ._journal_format import (
     MARK_BYTES,
+    SYNCED,
     Intent,
     Mark,
     directory_names,
@@ -35,13 +36,14 @@ from ._journal_format import (
     writers_among,
 )
 from ._journal_read import content, journal_directories
-from ._paths import describe_file_type, make_directory, open_regular
+from ._paths import describe_file_type, make_directory, open_regular, sync_directory
 from ._pwrite import pwrite_error, pwrite_holding
 from ._retry import naps
 from .errors import LogPathError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from io import FileIO
 
     from ._options import Options
@@ -62,12 +64,16 @@ class _Files:
 
     _marks: FileIO | None
 
-    def __init__(self, directory: str, names: list[str], writer_id: str, lock: FileIO, file_mode: int) -> None:
+    def __init__(
+        self, directory: str, names: list[str], writer_id: str, lock: FileIO, file_mode: int, *, is_synced: bool
+    ) -> None:
         self.directory = directory
         self.writer_id = writer_id
+        self.is_synced = is_synced
+        """Whether what is noted, and what is removed, is to hold after loss of power, too."""
         self._lock, self._marks = lock, None
         self._file_mode = file_mode
-        self._is_closed = False
+        self._is_closed = self._marks_are_bad = False
         self._using = threading.RLock()
         forget_in_child(self)
         # In a new journal, too: what could not be removed of an earlier one of this writer must not outrank it.
@@ -97,20 +103,53 @@ class _Files:
             start, slot = mark.slot()
             if os.pwrite(self._open_marks(), slot, start) != MARK_BYTES:  # half a mark holds nobody back
                 raise OSError(errno.ENOSPC, "a mark was not written to its end", self._path(mark_name(self.writer_id)))
+            # The intent before its block, what is consumed before its lines are removed: else what power leaves of
+            # the files could tell of lines as waiting that stand in the log.
+            if self.is_synced and (intent is not None or self._has_surplus(consumed)):
+                self._sync_marks(mark)
             self._mark = mark
             self._remove_segments(consumed)
 
-    def _open_marks(self) -> int:
+    def _sync_marks(self, mark: Mark) -> None:
+        """Make *mark*, just written, durable; a mark file that could not be synced is never asked again."""
+        try:
+            _append.sync_file(self._open_marks())
+        except OSError:
+            self._marks_are_bad = True
+            if self._marks is not None:
+                self._marks.close()
+            self._marks = None
+            self._open_marks(mark)
+
+    def _open_marks(self, newest: Mark | None = None) -> int:
         if self._is_closed:
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
         if self._marks is None:
             name = self._path(mark_name(self.writer_id))
+            if self._marks_are_bad:
+                self._replace_marks(name, newest or self._mark)
             self._marks = open_regular(name, os.O_RDWR, self._file_mode, like=self.directory)
         return self._marks.fileno()
 
+    def _replace_marks(self, name: str, newest: Mark) -> None:
+        """Put a new mark file, with the *newest* mark in it, in the place of one that could not be synced."""
+        _unlink(f"{name}.new")
+        with open_regular(f"{name}.new", os.O_RDWR, self._file_mode, like=self.directory) as file:
+            start, slot = newest.slot()
+            if os.pwrite(file.fileno(), bytes(start) + slot, 0) != start + MARK_BYTES:
+                raise OSError(errno.ENOSPC, "a mark was not written to its end", name)
+            _append.sync_file(file.fileno())
+        os.rename(f"{name}.new", name)
+        sync_directory(name)
+        self._marks_are_bad = False
+
+    def _has_surplus(self, consumed: int) -> bool:
+        """Say whether the lines of a segment have all arrived, and others follow."""
+        return len(self._segments) > 1 and self._segments[1][0] <= consumed
+
     def _remove_segments(self, consumed: int) -> None:
         """Remove the segments whose lines have all arrived."""
-        while len(self._segments) > 1 and self._segments[1][0] <= consumed:
+        while self._has_surplus(consumed):
             try:
                 self._discard(self._segments[0][1])
             except OSError:  # the mark holds without it; remove() tries again
@@ -126,8 +165,12 @@ class _Files:
         with self._using:
             # What stands there counts, not what we know of: an interrupted store may have made one more.
             there = [*self._segments, *segments_among(directory_names(self.directory), self.writer_id)]
-            names = dict.fromkeys(name for _, name in there)
-            for name in (*names, mark_name(self.writer_id), lock_name(self.writer_id)):
+            for _, name in there:
+                _unlink(self._path(name))
+            marks = mark_name(self.writer_id)
+            if self.is_synced:  # no line may outlive the mark that says that it has arrived
+                sync_directory(self._path(marks))
+            for name in (marks, f"{marks}.new", lock_name(self.writer_id)):
                 _unlink(self._path(name))
             self.close()
         with suppress(OSError):  # others have theirs there
@@ -155,9 +198,15 @@ class Journal(_Files):
 
     def __init__(self, directory: str, writer_id: str, options: Options, like: str = "") -> None:
         lock = _new_lock(directory, writer_id, options, like)
-        super().__init__(directory, directory_names(directory), writer_id, lock, options.file_mode)
+        super().__init__(directory, directory_names(directory), writer_id, lock, options.file_mode, is_synced=False)
         self.next_seq = 0
         """The number from which on nothing has been stored."""
+        self.synced_seq = 0
+        """The number below which all that was stored is durable."""
+        self._unsynced: list[FileIO] = []
+        """Segments that were left, for :meth:`sync` to see to."""
+        self._bad: set[str] = set()
+        self._names_made, self._names_synced = 1, 0
         self.max_bytes = options.journal_max_bytes
         self._segment: FileIO | None = None
         # Of the segment: its descriptor, where the next line stands in it, and which number that line must have.
@@ -167,6 +216,7 @@ class Journal(_Files):
         self._most_spare = 0
         self._pwrite = pwrite_holding()
         self._was_slow, self._outside_until_s = False, 0.0
+        self.set_synced(options.durability == "power")
 
     def begin(self, first_seq: int) -> None:
         """
@@ -231,7 +281,9 @@ class Journal(_Files):
     def _begin_segment(self, first_seq: int, size: int) -> None:
         """Begin a segment with line *first_seq*, in space that is reserved: an old one's where there is one."""
         before, self._segment, self._descriptor, self._follows = self._segment, None, -1, -1
-        if before is not None:  # first, for there may be no descriptor but this one
+        if before is not None and self.is_synced and self.synced_seq < self.next_seq:
+            self._unsynced.append(before)
+        elif before is not None:  # first, for there may be no descriptor but this one
             before.close()
         if self._is_closed:  # what is stored in one that has been removed nobody would find
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
@@ -245,6 +297,7 @@ class Journal(_Files):
             self._large[name] = reserved
         if (entry := (first_seq, name)) not in self._segments:
             self._segments.append(entry)
+        self._names_made += 1
         descriptor = segment.fileno()
         self._segment, self._descriptor, self._position, self._follows = segment, descriptor, 0, first_seq
 
@@ -259,11 +312,67 @@ class Journal(_Files):
                 os.unlink(spare)
 
     def _discard(self, name: str) -> None:
-        if len(self._spare) < self._most_spare and name not in self._large:
+        if len(self._spare) < self._most_spare and name not in self._large and name not in self._bad:
             self._spare.append(name)
         else:
             super()._discard(name)
             self._large.pop(name, None)
+
+    # -- durability power
+
+    def set_synced(self, is_synced: bool) -> None:  # noqa: FBT001  a state, told by the options
+        """Say, also to whoever may adopt it, whether what is in it is to survive loss of power."""
+        if is_synced != self.is_synced:
+            os.pwrite(self._lock.fileno(), SYNCED if is_synced else b" " * len(SYNCED), 0)
+            self._names_made += 1
+            self.is_synced = is_synced
+
+    def sync(self, lock: AbstractContextManager[object]) -> int:
+        """
+        Make what is stored durable, and return the number below which all is.
+
+        *lock* is held while nobody may store; not for the sync itself.
+
+        Raises:
+            OSError: It may not be, now or ever: :meth:`begin_behind_synced` and store it once more.
+        """
+        with lock:
+            target, made, left = self.next_seq, self._names_made, self._unsynced[:]
+            copies = [os.dup(file.fileno()) for file in left]  # others may begin a segment, or close us, meanwhile
+            if self._segment is not None:
+                copies.append(os.dup(self._descriptor))
+            if made != self._names_synced:
+                copies.append(os.dup(self._lock.fileno()))  # in which stands that it is synced
+        try:
+            for copy in copies:
+                _append.sync_file(copy)
+        finally:
+            for copy in copies:
+                os.close(copy)
+        if made != self._names_synced:
+            sync_directory(self._path(""))
+            self._names_synced = made
+        with lock:
+            for file in left:
+                if file in self._unsynced:
+                    self._unsynced.remove(file)
+                file.close()
+            self.synced_seq = max(self.synced_seq, target)
+            return self.synced_seq
+
+    def begin_behind_synced(self) -> None:
+        """Have what is stored next go to a new segment, behind what is durable; those before are never synced again."""
+        for file in (*self._unsynced, self._segment):
+            if file is not None:
+                file.close()
+        self._unsynced, self._segment, self._descriptor, self._follows = [], None, -1, -1
+        # What was not synced to its end may hold durable lines before that, unless it begins behind them.
+        for first_seq, name in self._segments[:]:
+            self._bad.add(name)
+            if first_seq >= self.synced_seq:
+                _unlink(self._path(name))
+                self._segments.remove((first_seq, name))
+        self.next_seq = self.synced_seq
 
     def has_room(self, size: int) -> bool:
         """Say whether a record of *size* bytes may still be kept, as ``journal_max_bytes`` says."""
@@ -302,7 +411,7 @@ class Journal(_Files):
         """Let go of it; whoever comes next may bring home what is in it."""
         self._descriptor, self._follows = -1, -1
         super().close()
-        _let_go(self._segment)
+        _let_go(*self._unsynced, self._segment)
 
     def remove(self) -> None:
         """Remove the journal: all its lines have arrived."""
@@ -319,10 +428,10 @@ class Orphan(_Files):
     A context manager. Threads: one.
     """
 
-    def __init__(self, directory: str, writer_id: str, lock: FileIO, file_mode: int) -> None:
+    def __init__(self, directory: str, writer_id: str, lock: FileIO, file_mode: int, *, is_synced: bool) -> None:
         # Not directory_names: where the list cannot be had (no descriptor left, EIO) that one says that nothing is
         # there, and a journal with nothing in it is removed.
-        super().__init__(directory, os.listdir(directory), writer_id, lock, file_mode)
+        super().__init__(directory, os.listdir(directory), writer_id, lock, file_mode, is_synced=is_synced)
         self._unread = iter(self._segments[:])  # a copy: each segment leaves the list when its lines are home
         self._next_seq = self._home_seq = self._mark.consumed
         self._lines: list[bytes] = []
@@ -407,8 +516,18 @@ class Left(NamedTuple):
     """Why it may not be opened; None if somebody holds it."""
 
 
-def orphans(directory: str, file_mode: int, tell: Callable[[Left], object] | None = None) -> Iterator[Orphan]:
-    """Yield the journals in *directory* whose writers are gone, each locked by us; *tell* of those that stay."""
+def orphans(
+    directory: str, file_mode: int, tell: Callable[[Left], object] | None = None, *, is_synced: bool = False
+) -> Iterator[Orphan]:
+    """
+    Yield the journals in *directory* whose writers are gone, each locked by us.
+
+    Args:
+        directory: Where they are.
+        file_mode: Of what is made there.
+        tell: Called with each that stays.
+        is_synced: Whether all are brought home as at durability power; those of that durability always are.
+    """
     for writer_id in writers_among(directory_names(directory)):
         path = os.path.join(directory, lock_name(writer_id))
         lock = None
@@ -422,7 +541,8 @@ def orphans(directory: str, file_mode: int, tell: Callable[[Left], object] | Non
             if _lock.is_replaced(lock, path):
                 _let_go(lock)
                 continue
-            orphan = Orphan(directory, writer_id, lock, file_mode)
+            is_durable = is_synced or lock.read(len(SYNCED)) == SYNCED
+            orphan = Orphan(directory, writer_id, lock, file_mode, is_synced=is_durable)
         except (OSError, LogPathError) as error:
             _let_go(lock)
             if tell is not None and not isinstance(error, FileNotFoundError):
@@ -447,17 +567,27 @@ def note_location(path: str, options: Options) -> None:
     place = own_directory(path, options.journal_directory)
     if place == journal_directory(path) or place in journal_directories(path)[1:]:
         return
-    make_directory(journal_directory(path), options.directory_mode, like=path)
+    _make_directory(journal_directory(path), options, like=path)
     with open_regular(location_file(path), os.O_RDWR | os.O_APPEND, options.file_mode, like=path) as file:
         # A line of its own also behind one that a kill cut off; one write, so that others' do not come in between.
         os.write(file.fileno(), b"\n" + os.fsencode(place) + b"\n")
+        if options.durability == "power":
+            _append.sync_file(file.fileno())
+            sync_directory(location_file(path))
+
+
+def _make_directory(directory: str, options: Options, like: str) -> None:
+    made = make_directory(directory, options.directory_mode, like)
+    if options.durability == "power":
+        for one in made:
+            sync_directory(one)
 
 
 def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> FileIO:
     """Make and take a writer's liveness lock; a directory that is made for it belongs to the owner of *like*."""
     path = os.path.join(directory, lock_name(writer_id))
     for nap in naps(_LOCK_BUDGET_S):
-        make_directory(directory, options.directory_mode, like)
+        _make_directory(directory, options, like)
         if (kind := describe_file_type(directory)) not in {"a directory", ""}:
             raise LogPathError(directory, kind)
         # Somebody who took the last journal home may have removed the directory since.

@@ -3,7 +3,8 @@ The bytes of a journal, as writers store them and readers find them; pure.
 
 A journal is one writer's lines on their way to the log, in ``<filename>.journal/``::
 
-    <writer_id>.lock                 empty; locked for as long as the writer lives, so that an orphan can be told
+    <writer_id>.lock                 locked for as long as the writer lives, so that an orphan can be told; empty, or
+                                     at durability power the word "power"
     <writer_id>.mark                 two slots of a line each: what is consumed, and what was about to be appended
     <writer_id>.<first seq>.jsonl    segments: whole lines as they go to the log, seq after seq
     location                         other directories in which journals of this log are, a path each line
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MARK_BYTES",
+    "SYNCED",
     "Intent",
     "Mark",
     "directory_names",
@@ -46,6 +48,9 @@ __all__ = [
 
 MARK_BYTES: Final = 512
 """The size of one slot of a mark file."""
+
+SYNCED: Final = b"power\n"
+"""What stands in the lock file of a journal whose lines are to survive loss of power, wherever they are brought."""
 
 _SEGMENT: Final = re.compile(r"(?P<writer>.+)\.(?P<seq>\d{12,})\.jsonl\Z")
 _END: Final = len(b'00000000"}\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -20,6 +21,10 @@ __all__ = [
     "sync_directory",
     "utc_suffix",
 ]
+
+
+# Some file systems cannot sync a directory, and some directories may be searched but not read.
+_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
 
 
 def describe_file_type(path: str) -> str:
@@ -136,8 +141,13 @@ def _open_or_create(path: str, flags: int, mode: int, like: str) -> int:
             return os.open(path, flags)
 
 
-def make_directory(path: str, mode: int, like: str = "") -> None:
-    """Make the directory *path* and its missing parents, each with exactly *mode*, *like* as for create_file."""
+def make_directory(path: str, mode: int, like: str = "") -> list[str]:
+    """
+    Make the directory *path* and its missing parents, each with exactly *mode*, *like* as for create_file.
+
+    Returns:
+        Those that were made, the outermost first.
+    """
     missing = []
     while path and not os.path.isdir(path):
         missing.append(path)
@@ -150,16 +160,25 @@ def make_directory(path: str, mode: int, like: str = "") -> None:
         with suppress(OSError):  # a file system without modes
             os.chmod(directory, mode)
         _give_away(directory, like)
+    return missing[::-1]
 
 
 def sync_directory(path: str) -> None:
-    """Let the name of the file at *path* survive loss of power, as far as the file system can."""
-    with suppress(OSError):  # some cannot sync directories
+    """
+    Let the names in the directory of *path* survive loss of power.
+
+    Raises:
+        OSError: They may not.
+    """
+    try:
         descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
 
 
 def utc_suffix(time_s: float | None = None) -> str:

@@ -29,6 +29,8 @@ from .stats import Snapshot, tell, text_of
 from .writer import BatchFileHandler
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
     from ._options import Options
     from ._queue import LineQueue
 
@@ -56,6 +58,7 @@ class Pipeline:
         self.configure(options)
         self._spent: tuple[int, float, float] = (-1, 0.0, 0.0)
         self._told = (0, 0)
+        self._loop_syncs: weakref.WeakKeyDictionary[AbstractEventLoop, Future[None]] = weakref.WeakKeyDictionary()
 
     def configure(self, options: Options) -> None:
         """Take *options* from now on."""
@@ -100,13 +103,43 @@ class Pipeline:
         return True
 
     def accept(self, record: PreparedRecord) -> None:
-        """Take one record: on the queue if somebody listens and there is room, else to the file here and now."""
+        """Take one record, and return when it is held as the durability says."""
         notice_fork()
+        self._take(record)
+        if self.queue.keeper is None:
+            self.writer.miss_journal()
+        if self.queue.is_synced and record.status in {"queued", "spilled"}:
+            self._make_durable(record)
+
+    async def accept_async(self, record: PreparedRecord) -> None:
+        """As :meth:`accept`, for an event loop, which goes on while a full queue or a sync takes its time."""
+        import asyncio  # whoever runs a loop has it already
+
+        notice_fork()
+        if not self.queue.listening or not self.queue.has_room(len(record.body)):
+            await asyncio.to_thread(self.accept, record)
+            return
+        self._take(record)
+        if self.queue.keeper is None:
+            self.writer.miss_journal()
+        if not self.queue.is_synced or record.status not in {"queued", "spilled"}:
+            return
+        loop = asyncio.get_running_loop()
+        # One thread for all coroutines of a loop that wait: the others look what its sync was worth to them.
+        while (under_way := self._loop_syncs.get(loop)) is not None:
+            await asyncio.wait([under_way])
+            if self.queue.is_durable(record):
+                return
+        mine = self._loop_syncs[loop] = asyncio.ensure_future(asyncio.to_thread(self._make_durable, record))
+        mine.add_done_callback(lambda _: self._loop_syncs.pop(loop, None))
+        await asyncio.shield(mine)  # whoever cancels the call does not cancel what others wait for
+
+    def _take(self, record: PreparedRecord) -> None:
+        """Take *record* on the queue if somebody listens and there is room, else to the file here and now."""
         if not self.queue.listening and not self.listen():
             self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=True)
             self._see_to_the_last(record)
-            return
-        if self.queue.put(record.body, replaced=record.replaced, record=record) is None:
+        elif self.queue.put(record.body, replaced=record.replaced, record=record) is None:
             # The caller pays for one write of all that waits, itself included. Its line may overtake others, so
             # readers order by seq, never by position in the file.
             self.writer.write_now(record, self.options.caller_timeout, outcome="written_sync")
@@ -114,8 +147,17 @@ class Pipeline:
             self._write_unheard(record)
         else:  # a thread that listens, but has not come to its end in time, may never write it
             self._see_to_the_last(record)
-        if self.queue.keeper is None:
-            self.writer.miss_journal()
+
+    def _make_durable(self, record: PreparedRecord) -> None:
+        """Return when *record*, which is taken, survives loss of power; where nothing can make it so, it has failed."""
+        try:
+            if self.queue.await_sync(record):
+                return
+            reason = f"there is no journal for it ({self.queue.journal_error or 'it is full'})"
+        except OSError as error:
+            reason = f"its journal cannot be synced ({error})"
+        # What the journal cannot promise the log itself may.
+        self.writer.write_through(record, self.options.caller_timeout, reason)
 
     def _write_unheard(self, record: PreparedRecord) -> None:
         """Write *record*, which waits already, because nobody else will."""

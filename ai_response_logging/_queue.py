@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from ._group_sync import GroupSync
 from ._journal_format import seq_of
 from .errors import LogPathError
 from .record import Encoded, new_writer_id, seal, tail_of
@@ -84,6 +85,9 @@ class LineQueue:
     Threads: any. One thread at a time may use :meth:`head` and :meth:`consume`; the writer's turn sees to that.
     """
 
+    is_synced = False
+    """Whether lines are to survive loss of power: then one leaves only when it is durable in the log."""
+
     def __init__(self, max_size: int = 1000, max_bytes: int = 64 << 20, batch_size: int = 10) -> None:
         self.max_size = max_size
         self.max_bytes = max_bytes
@@ -107,6 +111,8 @@ class LineQueue:
         """The journal, while :meth:`put` stores each line in it; see :meth:`keep_each`."""
         self.journal_error: Exception | None = None
         """Why lines are not kept, where they were to be."""
+        self._mark_error: Exception | None = None
+        self._syncs = GroupSync(self._sync_journal)
         # How often a record had this status; those that are simply queued follow from what arrived and what waits.
         self.counted = {"written": 0, "written_sync": 0, "spilled": 0, "failed": 0}
         self.encode_errors = 0
@@ -189,9 +195,14 @@ class LineQueue:
         if self.put(record.body, replaced=record.replaced, record=record) is None:
             raise queue.Full
 
-    def withdraw(self, record: PreparedRecord) -> bool:
-        """Take *record*'s line back as ``failed``; False if it has left already. Only in the writer's turn."""
-        if self.is_stashed(record):
+    def withdraw(self, record: PreparedRecord, *, from_journal: bool = False) -> bool:
+        """
+        Take *record*'s line back as ``failed``; False if it has left already. Only in the writer's turn.
+
+        Not one that is in the journal as well, unless *from_journal*: there it stays until those behind it have
+        arrived, and comes home if this process is killed before.
+        """
+        if self.is_stashed(record) and not from_journal:
             return False
         with self.lock:
             lines = self._lines
@@ -241,8 +252,15 @@ class LineQueue:
             self._bytes -= sum(map(len, arrived))
             # One statement, as in put(): whatever comes finds the lines still there or counted, never neither.
             self._lines[place], self._consumed, self.intent = (), self._consumed + count, None
-        if self.journal is not None and arrived:
-            self._forget_in_journal(self.journal, seq_of(arrived[-1]) + 1)
+        journal, mark_error = self.journal, self._mark_error
+        if journal is None or not arrived:
+            return
+        if mark_error is None:
+            self._forget_in_journal(journal, seq_of(arrived[-1]) + 1)
+        elif not self._lines:  # all that it tells of has arrived, and it cannot note that
+            self._mark_error = None
+            with suppress(OSError):
+                self._give_up(journal, mark_error)
 
     def note(self, intent: Intent) -> None:
         """
@@ -259,9 +277,15 @@ class LineQueue:
         try:
             journal.mark(intent.first_seq, intent)
         except (OSError, LogPathError) as error:
+            if journal.is_synced:
+                # What waits is durable nowhere else, until the log has been synced: it goes only behind that.
+                self._mark_error = error
+                return
             if self.keeper is None and self.journal_error is None:
                 raise
             self._give_up(journal, error)
+            return
+        self._mark_error = None
 
     def _give_up(self, journal: Journal, error: Exception) -> None:
         """Do without a journal that takes no marks, if it can be removed; what it may still tell would be doubled."""
@@ -277,6 +301,43 @@ class LineQueue:
             with self.lock:
                 if self.journal is journal:
                     self.journal, self._stashed_seq = None, 0
+
+    # -- durability power
+
+    def await_sync(self, record: PreparedRecord) -> bool:
+        """
+        Wait until *record*'s line is durable, for the sync that is under way and the next; say whether it is.
+
+        Raises:
+            OSError: The journal could not be synced.
+        """
+        # At `power` a line leaves the queue only behind a sync of the log.
+        line = record.line
+        return line is not None and (self._syncs.wait(seq_of(line)) or line not in self._lines)
+
+    def is_durable(self, record: PreparedRecord) -> bool:
+        """Say whether *record*'s line, which the queue has taken, is durable already."""
+        line = record.line
+        return line is not None and (self._syncs.durable_seq > seq_of(line) or line not in self._lines)
+
+    def _sync_journal(self) -> int:
+        """Sync the journal; what a segment did not take goes to a new one, once, before the journal has failed."""
+        journal = self.keeper
+        if journal is None:
+            return self._syncs.durable_seq
+        try:
+            return journal.sync(self.lock)
+        except OSError:
+            pass
+        try:
+            with self.lock:
+                journal.begin_behind_synced()
+                for line in _from(journal.next_seq, self._lines):
+                    journal.keep(line, seq_of(line))
+            return journal.sync(self.lock)
+        except OSError as error:
+            self.keeper, self.journal_error = None, error
+            raise
 
     # -- the journal
 
@@ -303,6 +364,9 @@ class LineQueue:
                 self._stashed_seq = seq_of(new[-1]) + 1 if new else journal.next_seq
             try:
                 journal.store(new)
+                if journal.is_synced:
+                    with suppress(OSError):  # it is there all the same, for whoever outlives this process
+                        journal.sync(self.lock)
             finally:
                 self._stashed_seq = journal.next_seq
             with self.lock:

@@ -42,9 +42,9 @@ _TICKS: Final = 100  # so many names are asked of the clock; then it stands stil
 _AHEAD_S: Final = 366 * _DAY_S
 
 
-def rotate(path: str) -> str:
+def rotate(path: str, why: str = "") -> str:
     """
-    Rename *path* to ``<path>.<UTC>`` and return the new name.
+    Rename *path* to ``<path>.<UTC>``, or ``<path>.<why>-<UTC>``, and return the new name.
 
     Raises:
         OSError: It could not be renamed; nothing has changed.
@@ -54,7 +54,8 @@ def rotate(path: str) -> str:
     """
     for attempt in count():
         # A clock that a test has frozen never ticks: waiting for it under the lock would be for ever.
-        target = f"{path}.{utc_suffix() if attempt < _TICKS else utc_suffix(time.time() + attempt / 1e6)}"
+        moment = utc_suffix() if attempt < _TICKS else utc_suffix(time.time() + attempt / 1e6)
+        target = f"{path}.{why}-{moment}" if why else f"{path}.{moment}"
         if not os.path.lexists(target) and not os.path.lexists(f"{target}.gz"):
             break
     os.rename(path, target)

@@ -20,7 +20,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 from . import _append, _lock, _rotate
 from ._compress import arrived_in_compressed, compress_steps
 from ._journal_format import journal_directory
-from ._paths import make_directory, open_regular
+from ._paths import make_directory, open_regular, sync_directory
 from ._retry import naps
 from .errors import LockTimeoutError, LogPathError, WriteError
 from .record import logged_at
@@ -64,14 +64,22 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         self.rotations = 0
         self._lock_budget_s = self.options.lock_timeout
         self._lock_error: Exception | None = None
+        self._synced: tuple[int, int, int] | None = None
         self._period: tuple[bytes, float, float] | None = None
         self._has_surplus = self._is_untidy = True  # what another process, or other options, left
         self._chores: Any = _nothing()  # a generator; the type checker does not know its gi_running
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether what is written is to hold after loss of power, too."""
+        return self.options.durability == "power"
+
     def _open_early(self) -> None:
         """Open all descriptors now, so that a full descriptor table later does not matter; other faults can wait."""
         try:
-            make_directory(os.path.dirname(self.baseFilename), self.options.directory_mode)
+            made = make_directory(os.path.dirname(self.baseFilename), self.options.directory_mode)
+            for directory in made if self.is_synced else ():
+                sync_directory(directory)
             self._open_stream()
             self._open_lockfile()
         except LogPathError:
@@ -150,6 +158,57 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             if time.monotonic() > deadline_s:
                 raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the log is replaced again and again")
 
+    # -- durability power, under the lock
+
+    def _sync_before(self, descriptor: int, start: int) -> None:
+        """
+        Make durable what others have appended since our last block, so that ours cannot stand behind a hole.
+
+        Raises:
+            WriteError: It could not be; the file is left as it is for good.
+        """
+        info = os.fstat(descriptor)
+        if start and self._synced != (info.st_dev, info.st_ino, start):
+            self._sync_log(descriptor, start, start)
+
+    def _sync_log(self, descriptor: int, start: int, end: int) -> None:
+        """
+        Make the log durable up to *end*; where that fails, seal it without what stands behind *start*.
+
+        Raises:
+            WriteError: It could not be synced. What is sealed is never written nor synced again.
+        """
+        info = os.fstat(descriptor)
+        is_new = self._synced is None or self._synced[:2] != (info.st_dev, info.st_ino)
+        try:
+            _append.sync_file(descriptor)
+            if is_new:
+                sync_directory(self.baseFilename)
+        except OSError as error:
+            sealed = self._seal(descriptor, start, end)
+            raise WriteError(
+                f"{self.baseFilename} could not be synced ({error}), so what was just written may not be on the disk: "
+                f"{sealed}; the records that wait go to a new file"
+            ) from error
+        self._synced = (info.st_dev, info.st_ino, end)
+
+    def _seal(self, descriptor: int, start: int, end: int) -> str:
+        """Give the log another name, without the block from *start* to *end*; say what became of it."""
+        if not _append.cut_back(descriptor, start, expected=end):
+            return "it cannot even be cut back"
+        try:
+            sealed = _rotate.rotate(self.baseFilename, "sealed")
+            sync_directory(sealed)
+        except OSError as error:
+            return f"it cannot even be renamed ({error})"
+        self._close_log()
+        return f"it was sealed as {sealed}"
+
+    def _close_log(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+        self.stream = self._synced = None
+
     def _await_successor(self) -> None:
         """
         Give whoever renamed the log a moment to make the next one.
@@ -162,8 +221,14 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
                 return
             time.sleep(nap)
 
-    def _arrived(self, intent: Intent, lines: list[bytes]) -> int:
-        """Return how many of *lines*, which were about to be appended, stand where *intent* says."""
+    def _arrived(self, intent: Intent, lines: list[bytes], *, is_synced: bool) -> int:
+        """
+        Return how many of *lines*, which were about to be appended, stand where *intent* says, synced if wanted.
+
+        Raises:
+            WriteError: They cannot be synced.
+            OSError: The same.
+        """
         # The place and the bytes decide, not the file's number: a container that starts again has another device, and
         # the next log soon has the inode of one that was compressed.
         if not lines:
@@ -172,22 +237,40 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         # EIO of a file system that died; on the repaired one a path leads to the file.
         with contextlib.suppress(OSError):
             if stream and not stream.closed and (found := _append.arrived_lines(stream.fileno(), intent.start, lines)):
+                if is_synced:
+                    size = os.fstat(stream.fileno()).st_size
+                    self._sync_log(stream.fileno(), size, size)
                 return found
         there: list[tuple[str, int]] | None = None
         # Others compress and rename old files without our lock: one that moves behind our back must not be missed.
         while there != (there := _rotate.numbered(self.baseFilename)):
-            if found := self._arrived_in([path for path, _ in there], intent.start, lines):
-                return found
+            arrived = self._arrived_in([path for path, _ in there], intent.start, lines, is_synced=is_synced)
+            if arrived is not None:
+                return arrived
         return 0
 
-    def _arrived_in(self, rotated: list[str], start: int, lines: list[bytes]) -> int:
+    def _arrived_in(self, rotated: list[str], start: int, lines: list[bytes], *, is_synced: bool) -> int | None:
+        """Return how many of *lines* stand in the log or one of the *rotated* files; None if nothing of them does."""
         plain = [self.baseFilename, *(path for path in rotated if not path.endswith(".gz"))]
         for path in plain:
             with contextlib.suppress(FileNotFoundError), open_regular(path, os.O_RDONLY, 0, create=False) as other:
-                if found := _append.arrived_lines(other.fileno(), start, lines):
+                descriptor = other.fileno()
+                found = _append.arrived_lines(descriptor, start, lines)
+                if found and is_synced:
+                    _append.sync_file(descriptor)
+                end = start + sum(map(len, lines[:found]))
+                if holed := _append.holed_bytes(descriptor, end, lines[found:]):
+                    self._cut_holed(path, end, end + holed)
+                if found or holed:
                     return found
         packed = (path for path in rotated if path.endswith(".gz"))
-        return next(filter(None, (arrived_in_compressed(path, start, lines) for path in packed)), 0)
+        return next(filter(None, (arrived_in_compressed(path, start, lines) for path in packed)), None)
+
+    def _cut_holed(self, path: str, end: int, expected: int) -> None:
+        """Cut the file back to *end*: behind it stands what loss of power has left of a block that we have."""
+        with open_regular(path, os.O_RDWR, 0, create=False) as file:
+            if _append.cut_back(file.fileno(), end, expected=expected):
+                self.faults.note("holed", f"{path}: the remains of a block that loss of power took were cut off")
 
     # -- a new file, under the lock
 
@@ -234,9 +317,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
     def doRollover(self) -> None:  # noqa: N802  the parent's name
         """Start a new file; the old one keeps every line under a new name. Under the lock."""
         _rotate.rotate(self.baseFilename)
-        if self.stream is not None:
-            self.stream.close()
-        self.stream = None
+        self._close_log()
         self.rotations += 1
         self._has_surplus = self._is_untidy = True
 

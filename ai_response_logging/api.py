@@ -22,12 +22,14 @@ from .stats import text_of
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from ._queue import PreparedRecord
     from .record import ResponseFields
     from .stats import Snapshot
 
 __all__ = [
     "AsyncAIResponseLogger",
     "LogResult",
+    "alog_ai_response",
     "get_async_logger",
     "log_ai_response",
     "log_ai_response_async",
@@ -65,6 +67,30 @@ def log_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
     """
     try:
         return _log_to(_default_handler(), dict(fields))
+    except Exception as error:  # noqa: BLE001  a function that records must not break what it records
+        return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}")
+
+
+async def alog_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
+    """
+    Record one answer as :func:`log_ai_response` does, and await what that one waits for.
+
+    The fields are taken as they are when it is called. The event loop goes on while a sync (``durability: power``) or
+    a full queue takes its time; all coroutines of a loop share syncs. A task that is cancelled meanwhile does not
+    learn what became of its record, which is recorded all the same.
+
+    Returns:
+        The same.
+
+    Durability: As the handler says, when it returns.
+    Threads: Any event loop, asyncio's or one with its interface.
+
+    .. versionadded:: 0.1.0
+    """
+    try:
+        handler = _default_handler()
+        wanted, result = _wanted(handler, dict(fields))
+        return result or _result_of(await handler.submit_fields_async(wanted), handler)
     except Exception as error:  # noqa: BLE001  a function that records must not break what it records
         return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}")
 
@@ -172,26 +198,31 @@ def _handler_reached_from(logger: logging.Logger | None) -> AIResponseHandler | 
 
 
 def _log_to(handler: AIResponseHandler, fields: dict[str, Any]) -> LogResult:
+    wanted, result = _wanted(handler, fields)
+    return result or _result_of(handler.submit_fields(wanted), handler)
+
+
+def _wanted(handler: AIResponseHandler, fields: dict[str, Any]) -> tuple[dict[str, Any], LogResult | None]:
+    """Return what of *fields* is to be recorded, or what has become of a record that is not."""
+    nothing = LogResult(record_id="", status="filtered", queue_size=handler.queue_size)
     if handler.level > logging.INFO:
-        return _result("", "filtered", handler)
+        return {}, nothing
     if handler.filters:
         try:
-            wanted = _filtered(handler, fields)
+            passed = _filtered(handler, fields)
         except Exception as error:  # noqa: BLE001  a filter is foreign code; what it might have taken out is not kept
-            done = handler.refuse(error)
-            return LogResult(record_id="", status="failed", queue_size=handler.queue_size, error=str(done.error))
-        if wanted is None:
-            return _result("", "filtered", handler)
-        fields = wanted
-    done = handler.submit_fields({key: value for key, value in fields.items() if value is not None})
-    result = _result(done.id, done.status, handler)
+            return {}, _result_of(handler.refuse(error), handler)
+        if passed is None:
+            return {}, nothing
+        fields = passed
+    return {key: value for key, value in fields.items() if value is not None}, None
+
+
+def _result_of(done: PreparedRecord, handler: AIResponseHandler) -> LogResult:
+    result = LogResult(record_id=done.id, status=done.status, queue_size=handler.queue_size)
     if done.error is not None:
         result["error"] = str(done.error)
     return result
-
-
-def _result(record_id: str, status: str, handler: AIResponseHandler) -> LogResult:
-    return LogResult(record_id=record_id, status=status, queue_size=handler.queue_size)
 
 
 def _filtered(handler: AIResponseHandler, fields: dict[str, Any]) -> dict[str, Any] | None:

@@ -100,8 +100,8 @@ class AIResponseHandler(logging.Handler):
     Durability: A record whose call has returned is in the file after a normal end, an exception or ``sys.exit``. At
     ``crash``, the default, it survives the death of the process at any moment: it is in a journal beside the log, and
     whoever opens the log next brings it home. Where no journal can be had a :class:`DurabilityWarning` says so, and
-    ``get_stats()["durability"]`` is ``memory``, where a killed process loses what it had queued. ``power`` acts as
-    ``crash`` in this version.
+    ``get_stats()["durability"]`` is ``memory``, where a killed process loses what it had queued. At ``power`` it
+    survives loss of power, too: each call waits for one sync of the disk, which all calls of that moment share.
     Threads: Any, in any number of processes. A forked child is a writer of its own. Never raises into the caller.
 
     .. versionadded:: 0.1.0
@@ -113,7 +113,6 @@ class AIResponseHandler(logging.Handler):
         if not hasattr(os, "pread"):
             raise ConfigError(f"recording needs a POSIX system, and {sys.platform} is none: it has no pread(2)")
         self._options = Options.checked(options)
-        _warn_of(self._options)
         self._pipeline = pipeline = pipeline_on(default_log_path(filename), self._options, self)
         # After the pieces: logging.shutdown closes the newest handler first, and that must be this one.
         super().__init__(level)
@@ -193,11 +192,25 @@ class AIResponseHandler(logging.Handler):
             prepared = front.prepare(record) if record is not None else front.prepare_fields(fields or {})
             front.enqueue(prepared)
         except Exception as error:  # noqa: BLE001  RecursionError and MemoryError too: never into the application
-            # What the queue has taken is on its way, and what has failed is counted, whatever went wrong behind it.
-            if prepared is None or (prepared.line is None and prepared.status != "failed"):
-                return self.refuse(error)
-            if prepared.status == "failed":
-                prepared.error = prepared.error or error
+            return self._after_fault(prepared, error)
+        return prepared
+
+    async def submit_fields_async(self, fields: dict[str, Any]) -> PreparedRecord:
+        """As :meth:`submit_fields`, for an event loop, which goes on while a full queue or a sync takes its time."""
+        prepared: PreparedRecord | None = None
+        try:
+            prepared = self._queue_handler.prepare_fields(fields)
+            await self._pipeline.accept_async(prepared)
+        except Exception as error:  # noqa: BLE001  as above
+            return self._after_fault(prepared, error)
+        return prepared
+
+    def _after_fault(self, prepared: PreparedRecord | None, error: Exception) -> PreparedRecord:
+        # What the queue has taken is on its way, and what has failed is counted, whatever went wrong behind it.
+        if prepared is None or (prepared.line is None and prepared.status != "failed"):
+            return self.refuse(error)
+        if prepared.status == "failed":
+            prepared.error = prepared.error or error
         return prepared
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  the parent's name
@@ -238,13 +251,3 @@ def _portable(record: logging.LogRecord, encoded: Encoded) -> dict[str, Any]:
     for name in own.__dict__.keys() & record.__dict__.keys() - {"msg", "message", "args", "exc_info", "exc_text"}:
         own.__dict__[name] = record.__dict__[name]
     return {**{key: value for key, value in fields.items() if key not in own.__dict__}, **own.__dict__}
-
-
-def _warn_of(options: Options) -> None:
-    """Say once what is asked for and not there yet."""
-    if options.durability == "power":
-        warnings.warn(
-            "durability='power' acts as 'crash' in this version: nothing is synced to the disk before a call returns",
-            DurabilityWarning,
-            stacklevel=3,
-        )

@@ -92,6 +92,9 @@ class BatchFileHandler(SharedFileHandler):
         self.maxBytes, self.backupCount = options.max_bytes, options.backup_count
         self.queue.max_size, self.queue.max_bytes = options.queue_max_size, options.queue_max_bytes
         self.queue.batch_size = options.batch_size if options.flush_interval else 1
+        self.queue.is_synced = self.is_synced
+        if self.queue.journal is not None:
+            self.queue.journal.set_synced(self.is_synced)
 
     def _begin(self) -> None:
         super()._begin()
@@ -188,9 +191,15 @@ class BatchFileHandler(SharedFileHandler):
             written_sync=counted["written_sync"], failed=counted["failed"], pending=pending, queue_size=pending,
             queued=arrived + pending - not_queued, spilled=counted["spilled"], replayed=self.replayed,
             retried=self.retried, encode_errors=encode_errors, rotations=self.rotations,
-            durability="memory" if self.options.durability == "memory" or queue.journal_error else "crash",
+            durability=self._durability(),
             worker_alive=queue.listening, last_error=faults.last_error, last_error_time=faults.last_error_time,
         )  # fmt: skip
+
+    def _durability(self) -> str:
+        """Return what holds now. Without a journal a call at ``power`` returns only when the log itself is synced."""
+        if self.options.durability == "crash" and self.queue.journal_error:
+            return "memory"
+        return self.options.durability
 
     # -- attempts
 
@@ -274,6 +283,37 @@ class BatchFileHandler(SharedFileHandler):
             except RuntimeError:  # it did not come
                 pass
 
+    @_lock.takes_turn
+    def write_through(self, record: PreparedRecord, timeout: float, reason: str) -> None:
+        """
+        Write what waits, *record* included, in the caller, once; what the log refuses is withdrawn and has failed.
+
+        For ``durability: power``, where the log is synced before a line leaves the queue.
+
+        Args:
+            record: What the queue has taken.
+            timeout: Seconds that the attempt may wait for its turn and for the lock.
+            reason: Why its journal does not do.
+        """
+        deadline_s = time.monotonic() + timeout
+        try:
+            if not self.turn.acquire(timeout):  # it is being written, or about to be, and cannot be taken back
+                busy = _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
+                self._note(WriteError(f"{self.baseFilename}: a record may not survive loss of power: {reason}; {busy}"))
+                return
+            try:
+                self._append_waiting(self.queue.position, deadline_s)
+            except _FAULTS as error:
+                if self.queue.withdraw(record, from_journal=True):
+                    self.refuse(record, f"it may not survive loss of power: {reason}; {error}", is_counted=True)
+                    return
+            self.queue.count_as(record, "written_sync")
+        finally:
+            try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
+                self.turn.free()
+            except RuntimeError:  # it did not come
+                pass
+
     def _write_in_turn(self, record: PreparedRecord, deadline_s: float, outcome: str, *, may_wait: bool) -> None:
         has_room = self.queue.has_room(len(record.body))
         self.queue.put(record.body, force=True, replaced=record.replaced, record=record)
@@ -338,14 +378,21 @@ class BatchFileHandler(SharedFileHandler):
         room = max(self.maxBytes - start, 1) if self.maxBytes else MAX_BLOCK_BYTES
         lines = self._fitting(descriptor, start, source.head(min(room, MAX_BLOCK_BYTES)))
         info, writer_id = os.fstat(descriptor), self.queue.writer_id
-        source.note(Intent(info.st_dev, info.st_ino, start, len(lines), seq_of(lines[0])))
         self._writes_since_s = time.monotonic()
+        if source.is_synced:
+            self._sync_before(descriptor, start)
+        source.note(Intent(info.st_dev, info.st_ino, start, len(lines), seq_of(lines[0])))
         try:
-            _append.append_block(descriptor, b"".join(lines), path=self.baseFilename)
+            block = b"".join(lines)
+            _append.append_block(descriptor, block, path=self.baseFilename)
+            if source.is_synced:
+                self._sync_log(descriptor, start, start + len(block))
         except AppendError as error:
             self._must_be(writer_id)
             whole, whole_bytes = _whole(lines, error.written_bytes)
             if _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes):
+                if source.is_synced and whole:
+                    self._sync_log(descriptor, start, start + whole_bytes)
                 source.consume(whole)
             else:  # the file is not as told: a TimeoutError from a signal handler is an OSError too, behind the write
                 self._settle_intent(source)
@@ -362,8 +409,15 @@ class BatchFileHandler(SharedFileHandler):
     def _settle_intent(self, source: LineQueue | Orphan) -> None:
         """Find out how much of an interrupted append has arrived: the intent says where, the bytes decide."""
         intent = source.intent
-        if intent is not None:
-            source.consume(self._arrived(intent, source.first(intent.lines)))
+        if intent is None:
+            return
+        try:
+            arrived = self._arrived(intent, source.first(intent.lines), is_synced=source.is_synced)
+        except (WriteError, OSError):
+            if source.is_synced:  # they stand there, but may not after loss of power: rather twice than lost
+                source.consume(0)
+            raise
+        source.consume(arrived)
 
     # -- what other writers, or this one at its end, could not bring home
 
@@ -422,10 +476,16 @@ class BatchFileHandler(SharedFileHandler):
         if error is None or self._has_told_of_journal:
             return ""
         self._has_told_of_journal = True
+        now = (
+            "so each call writes its record to the log and syncs it, and one for which that fails is refused"
+            if self.is_synced
+            else "so a process that is killed loses what it had queued; one that ends normally loses nothing"
+        )
+        what = "without a journal" if self.is_synced else "acts as 'memory'"
+        why = getattr(error, "strerror", None) or error  # without the file's name, which is new each time
         return (
-            f"durability={self.options.durability!r} acts as 'memory' for {self.baseFilename}: there can be no journal "
-            f"in {self.journal_directory} ({error}), so a process that is killed loses what it had queued; one that "
-            "ends normally loses nothing"
+            f"durability={self.options.durability!r} {what} for {self.baseFilename}: there can be none in "
+            f"{self.journal_directory} ({why}), {now}"
         )
 
     def _tell_of_journal(self) -> None:
@@ -478,7 +538,8 @@ class BatchFileHandler(SharedFileHandler):
         Exactly once, also when this process is killed in between, or another one comes for the same journal.
         """
         directories = journal_directories(self.baseFilename, self.options.journal_directory)
-        for orphan in itertools.chain.from_iterable(orphans(one, self.options.file_mode) for one in directories):
+        mode, is_synced = self.options.file_mode, self.is_synced
+        for orphan in itertools.chain.from_iterable(orphans(one, mode, is_synced=is_synced) for one in directories):
             try:
                 self.bring_home(orphan, is_over, lock_timeout)
                 if is_over():

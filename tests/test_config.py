@@ -348,13 +348,14 @@ def test_a_foreign_formatter_is_said_not_to_be_used(log_path: Path) -> None:
     assert questions(log_path) == ["why?"]
 
 
-def test_a_durability_that_does_not_hold_yet_is_said_once(log_path: Path) -> None:
+def test_a_durability_that_does_not_hold_is_said_once(log_path: Path) -> None:
     """One handler, one warning that names what is missing; get_stats() says what holds."""
-    with pytest.warns(DurabilityWarning, match="acts as 'crash'") as caught:
-        handler = configure(a_mapping(log_path, durability="power"))
+    log_path.with_name(f"{log_path.name}.journal").write_bytes(b"in the way")
+    with pytest.warns(DurabilityWarning, match="acts as 'memory'") as caught:
+        handler = configure(a_mapping(log_path, durability="crash"))
 
     assert len(caught) == 1
-    assert handler.get_stats()["durability"] == "crash"
+    assert handler.get_stats()["durability"] == "memory"
 
 
 @pytest.mark.slow
@@ -363,15 +364,16 @@ def test_a_program_that_configures_again_is_warned_once(tmp_path: Path) -> None:
     done = run_child(
         """
         from ai_response_logging import configure, log_ai_response
+        open("log.jsonl.journal", "w").close()
         for number in range(3):
-            configure(filename=f"{number}.jsonl", durability="power")
+            configure(filename="log.jsonl")
             log_ai_response(question="why?")
         """,
         cwd=tmp_path,
     )
 
     assert done.stderr.count("DurabilityWarning:") == 1
-    assert [questions(tmp_path / f"{number}.jsonl") for number in range(3)] == [["why?"]] * 3
+    assert questions(tmp_path / "log.jsonl") == ["why?"] * 3
 
 
 # --- what is wrong, and where ------------------------------------------------------------------------------------

@@ -326,18 +326,7 @@ def test_foreign_formatter_is_not_used_and_said_so(handler: AIResponseHandler, l
 # --- options and places ----------------------------------------------------------------------------------------------
 
 
-def test_durability_that_is_not_there_yet_is_said_once_and_in_the_counters(log_path: Path):
-    """What is asked for and not there is neither an error nor silent."""
-    with pytest.warns(DurabilityWarning, match="'power' acts as 'crash'") as caught:
-        handler = AIResponseHandler(log_path, durability="power")
-    handler.close()
-
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
-    assert handler.get_stats()["durability"] == "crash"
-
-
-@pytest.mark.parametrize("durability", ["memory", "crash"])
+@pytest.mark.parametrize("durability", ["memory", "crash", "power"])
 def test_durability_that_holds_warns_of_nothing(log_path: Path, durability: str):
     """Who asks for what there is hears nothing, and finds it in the counters."""
     with warnings.catch_warnings():
