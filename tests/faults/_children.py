@@ -212,7 +212,13 @@ class Writer:
 
 @contextlib.contextmanager
 def writer(
-    log: Path, notes: Notes, *, wrap: Sequence[str] = (), env: dict[str, str] | None = None, **options: Any
+    log: Path,
+    notes: Notes,
+    *,
+    wrap: Sequence[str] = (),
+    env: dict[str, str] | None = None,
+    first: str = "",
+    **options: Any,
 ) -> Iterator[Writer]:
     """
     Start a :class:`Writer`; it is dead and reaped when the block ends.
@@ -222,12 +228,13 @@ def writer(
         notes: Where it notes what it logged.
         wrap: A command in front of the interpreter, such as strace.
         env: On top of this process's environment.
+        first: Code that it runs when it has imported the package and not yet made its handler.
         options: The handler's, on top of those of a writer that writes when it is told to.
     """
     chosen = {"batch_size": 10_000, "flush_interval": 1000, "retry_delay": 0.01, **options}
     command, *front = [*wrap, sys.executable]
     with child_process(
-        PREAMBLE + OBEY, log, notes.path, json.dumps(chosen), python=command, options=front, env=env
+        PREAMBLE + first + OBEY, log, notes.path, json.dumps(chosen), python=command, options=front, env=env
     ) as process:
         yield Writer(process)
 

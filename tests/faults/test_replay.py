@@ -241,7 +241,7 @@ def test_writer_on_its_own_keeps_what_is_refused(log_path: Path):
 
 def test_process_that_goes_on_after_close_doubles_nothing(log_path: Path, notes: Notes):
     """A log that accepts again gets what waited from the process itself; its journal is gone then."""
-    with writer(log_path, notes, close_timeout=0.2, max_retries=0) as one:
+    with writer(log_path, notes, durability="memory", close_timeout=0.2, max_retries=0) as one:
         with refusing(log_path, one):
             one.log("before", 20)
             one.ask("close")
