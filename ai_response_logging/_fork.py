@@ -35,14 +35,16 @@ _pid = os.getpid()
 _noticing = threading.Lock()  # held by nobody when a process forks: only a child that has not noticed takes it
 
 
-def notice_fork() -> None:
+def notice_fork(pid: object = None) -> None:
     """
     Forget what is the parent's, in a child that was forked without Python's hooks; call it before anything else.
+
+    *pid* is this process's, if somebody has just asked the kernel: a LogRecord that was made here has it.
 
     uWSGI forks its workers in C and calls the hooks only when told to. Such a child would have its parent's writer id,
     numbers and journal, and each would store its lines over the others'.
     """
-    if os.getpid() == _pid:
+    if (type(pid) is int and pid == _pid) or os.getpid() == _pid:
         return
     with _noticing:
         if os.getpid() != _pid:

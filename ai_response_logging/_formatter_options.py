@@ -201,6 +201,8 @@ def copy_of(record: logging.LogRecord, message: str) -> logging.LogRecord:
 
 def created_us(created: float) -> int:
     """Return a LogRecord's ``created``, seconds since 1970, in microseconds; now, if it is no time that can be."""
+    if type(created) is float and 0.0 <= created < _YEAR_9999_S:  # the quick way
+        return round(created * 1e6)
     return round(created * 1e6) if _is_time(created) else time.time_ns() // 1000
 
 

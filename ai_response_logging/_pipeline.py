@@ -104,7 +104,6 @@ class Pipeline:
 
     def accept(self, record: PreparedRecord) -> None:
         """Take one record, and return when it is held as the durability says."""
-        notice_fork()
         self._take(record)
         if self.queue.keeper is None:
             self.writer.miss_journal()
@@ -115,7 +114,6 @@ class Pipeline:
         """As :meth:`accept`, for an event loop, which goes on while a full queue or a sync takes its time."""
         import asyncio  # whoever runs a loop has it already
 
-        notice_fork()
         if not self.queue.listening or not self.queue.has_room(len(record.body)):
             await asyncio.to_thread(self.accept, record)
             return

@@ -92,6 +92,8 @@ class LineQueue:
         self.max_size = max_size
         self.max_bytes = max_bytes
         self.batch_size = batch_size
+        self.is_gathering = False
+        """Whether a batch is no reason to wake anybody, but half a queue; see the listener."""
         self.renew()
 
     def renew(self) -> None:
@@ -159,7 +161,7 @@ class LineQueue:
                     self._keep(self.keeper, line, seq, force=force)
                 except Exception as error:  # noqa: BLE001  a full stack too: it waits in memory, as without a journal
                     self.keeper, self.journal_error = None, error
-            if waiting + 1 == self.batch_size:
+            if waiting + 1 == (self.max_size >> 1 if self.is_gathering else self.batch_size):
                 # Not self.wake(): with the stack nearly full a call could raise, of a record that is taken already.
                 try:  # noqa: SIM105  the same
                     self._wake.release()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from . import config
 from ._fork import forget_in_child
@@ -20,6 +20,7 @@ from .record import LOGGER_NAME, default_log_path
 from .stats import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Unpack
 
     from ._queue import PreparedRecord
@@ -66,7 +67,7 @@ def log_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
     .. versionadded:: 0.1.0
     """
     try:
-        return _log_to(_default_handler(), dict(fields))
+        return _log_to(_default_handler(), fields)
     except Exception as error:  # noqa: BLE001  a function that records must not break what it records
         return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}")
 
@@ -89,7 +90,7 @@ async def alog_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
     """
     try:
         handler = _default_handler()
-        wanted, result = _wanted(handler, dict(fields))
+        wanted, result = _wanted(handler, fields)
         return result or _result_of(await handler.submit_fields_async(wanted), handler)
     except Exception as error:  # noqa: BLE001  a function that records must not break what it records
         return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}")
@@ -131,7 +132,7 @@ class AsyncAIResponseLogger:
     def log_response(self, /, **fields: Unpack[ResponseFields]) -> LogResult:
         """Record one answer; see :func:`log_ai_response`."""
         try:
-            return _log_to(self._handler, dict(fields))
+            return _log_to(self._handler, fields)
         except Exception as error:  # noqa: BLE001  as above
             return LogResult(
                 record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}"
@@ -177,7 +178,9 @@ forget_in_child(_state)
 
 
 def _default_handler() -> AIResponseHandler:
-    logger = logging.getLogger(LOGGER_NAME)
+    # Not getLogger() where the logger is there: it takes logging's own lock for each call.
+    known = logging.Logger.manager.loggerDict.get(LOGGER_NAME)
+    logger = known if isinstance(known, logging.Logger) else logging.getLogger(LOGGER_NAME)
     if logger.disabled:
         warn_of_disabled_logger()
     handler = _handler_reached_from(logger)
@@ -197,25 +200,23 @@ def _handler_reached_from(logger: logging.Logger | None) -> AIResponseHandler | 
     return None
 
 
-def _log_to(handler: AIResponseHandler, fields: dict[str, Any]) -> LogResult:
+def _log_to(handler: AIResponseHandler, fields: Mapping[str, Any]) -> LogResult:
     wanted, result = _wanted(handler, fields)
     return result or _result_of(handler.submit_fields(wanted), handler)
 
 
-def _wanted(handler: AIResponseHandler, fields: dict[str, Any]) -> tuple[dict[str, Any], LogResult | None]:
-    """Return what of *fields* is to be recorded, or what has become of a record that is not."""
-    nothing = LogResult(record_id="", status="filtered", queue_size=handler.queue_size)
-    if handler.level > logging.INFO:
-        return {}, nothing
-    if handler.filters:
-        try:
-            passed = _filtered(handler, fields)
-        except Exception as error:  # noqa: BLE001  a filter is foreign code; what it might have taken out is not kept
-            return {}, _result_of(handler.refuse(error), handler)
-        if passed is None:
-            return {}, nothing
-        fields = passed
-    return {key: value for key, value in fields.items() if value is not None}, None
+def _wanted(handler: AIResponseHandler, keywords: Mapping[str, Any]) -> tuple[dict[str, Any], LogResult | None]:
+    """Return what of a call's *keywords* is to be recorded, or what has become of a record that is not."""
+    fields = cast("dict[str, Any]", keywords)  # a call's own dict, made for it
+    if handler.level <= logging.INFO and not handler.filters:
+        return fields, None
+    try:
+        passed = None if handler.level > logging.INFO else _filtered(handler, fields)
+    except Exception as error:  # noqa: BLE001  a filter is foreign code; what it might have taken out is not kept
+        return {}, _result_of(handler.refuse(error), handler)
+    if passed is None:
+        return {}, LogResult(record_id="", status="filtered", queue_size=handler.queue_size)
+    return passed, None
 
 
 def _result_of(done: PreparedRecord, handler: AIResponseHandler) -> LogResult:

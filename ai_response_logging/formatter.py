@@ -15,7 +15,7 @@ import time
 from datetime import date, datetime
 from datetime import time as time_of_day
 from functools import lru_cache
-from itertools import count
+from itertools import count, islice
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
@@ -27,12 +27,12 @@ from .record import (
     OWN_FIELDS,
     SCHEMA_VERSION,
     Encoded,
+    date_and_time,
     host_name,
     new_writer_id,
     provider_of,
     seal,
     tail_of,
-    timestamp,
     uuid7,
 )
 
@@ -43,6 +43,13 @@ __all__ = ["STATUS_ATTRIBUTE", "AIResponseFormatter", "Head", "Status", "current
 
 STATUS_ATTRIBUTE: Final = "ai_status"
 _IN_HEAD: Final = OWN_FIELDS | {"record_id", "event"}
+_VERSION: Final = SCHEMA_VERSION.encode("ascii")
+_NO_ARGS: Final = ()  # there is one such object
+_PLAIN: Final = frozenset({str, int, NoneType})
+_USUAL_BYTES: Final = 100
+_MOST_KNOWN: Final = 512
+# LogRecord's own attributes come first in its __dict__, in this order; what follows is the application's.
+_ATTRIBUTES: Final = tuple(vars(logging.LogRecord("", 0, "", 0, "", (), None)))
 
 
 class Status(str):
@@ -112,6 +119,7 @@ class AIResponseFormatter(FieldsFormatter):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._host = _quoted(host_name())
+        self._known: dict[tuple[object, ...], bytes] = {}
         self._own_pid = 0
 
     def format(self, record: logging.LogRecord) -> str:
@@ -127,14 +135,14 @@ class AIResponseFormatter(FieldsFormatter):
     def encode(self, record: logging.LogRecord) -> Encoded:
         """Return *record* encoded; never raises for a value in it."""
         named: list[dict[str, str]] = []
-        message = self._message_of(record, named)
+        message = record.msg if type(record.msg) is str and record.args is _NO_ARGS else self._message_of(record, named)
         if self._is_plain and not _is_dict(record.msg):
-            fields = {
-                key: value for key, value in record.__dict__.items() if key not in NOT_EXTRA and value is not None
-            }
+            fields = _extra_of(record.__dict__)
             if STATUS_ATTRIBUTE in fields:
                 _take_back(fields)
-            if any(map(_is_given, (record.exc_info, record.exc_text, record.stack_info))):
+            if not (record.exc_info is None and record.exc_text is None and record.stack_info is None) and any(
+                map(_is_given, (record.exc_info, record.exc_text, record.stack_info))
+            ):
                 for name, value in self._exception_fields(record, named).items():
                     fields.setdefault(name, value)
         else:
@@ -150,30 +158,42 @@ class AIResponseFormatter(FieldsFormatter):
         Return *fields* encoded behind *head*, as the options want them.
 
         Args:
-            fields: The application's fields, without None; the dict is ours to change, its values are not.
+            fields: The application's fields; the dict is ours to change, its values are not.
             head: What stands before them.
         """
         named: list[dict[str, str]] = []
         if not self._is_plain:
-            fields = self._fields_by_options(_record_of(head), fields, named)
+            given = {key: value for key, value in fields.items() if value is not None}
+            fields = self._fields_by_options(_record_of(head), given, named)
         return self._encode(fields, head, named)
 
     def _encode(self, fields: dict[str, Any], head: Head, named: list[dict[str, str]]) -> Encoded:
         if not OWN_FIELDS.isdisjoint(fields):
             _set_aside(fields, OWN_FIELDS)
         platform: Any = fields.get("platform")
-        if "provider" not in fields and issubclass(type(platform), str):
+        if platform is not None and "provider" not in fields and issubclass(type(platform), str):
             fields["provider"] = provider_of(platform)
+        micros = created_us(head.created)
         given, event = fields.pop("record_id", None), fields.pop("event", None)
-        record_id = _quote(given if _is_given(given) else uuid7(), "record_id", named)
-        body = self._head(head, record_id, event if _is_given(event) else "response", named)
+        if given is not None and _is_given(given):
+            quoted = _quote(given, "record_id", named)
+            record_id = orjson.loads(quoted)
+        else:
+            record_id = uuid7(micros // 1000, head.pid)
+            quoted = b'"%b"' % record_id.encode("ascii")
+        circumstances = self._circumstances(head, event, named)
         members = None if named else _short_way(fields)
         if members is None:
             members = self._careful_way(fields, named)
-        return Encoded(b"%b,%b" % (body, members) if members else body, orjson.loads(record_id), bool(named))
+        second, micro = divmod(micros, 1_000_000)
+        body = b'{"schema_version":"%b","record_id":%b,"timestamp":"%b.%06dZ","unix_timestamp":%d.%06d,%b%b%b' % (
+            _VERSION, quoted, date_and_time(second), micro, second, micro, circumstances,
+            b"," if members else b"", members,
+        )  # fmt: skip
+        return Encoded(body, record_id, bool(named))
 
     def _careful_way(self, fields: Mapping[Any, Any], named: list[dict[str, str]]) -> bytes:
-        plain, replaced = self._plain_fields(fields)
+        plain, replaced = self._plain_fields({key: value for key, value in fields.items() if value is not None})
         named.extend(replaced)
         # A key that was no text may read like one of ours now.
         if not _IN_HEAD.isdisjoint(plain):
@@ -182,16 +202,23 @@ class AIResponseFormatter(FieldsFormatter):
             plain["encode_errors"] = named
         return orjson.dumps(plain)[1:-1]
 
-    def _head(self, head: Head, record_id: bytes, event: object, named: list[dict[str, str]]) -> bytes:
-        micros = created_us(head.created)
-        return (
-            b'{"schema_version":"%b","record_id":%b,"timestamp":"%b","unix_timestamp":%d.%06d,"event":%b,'
-            b'"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b'
-        ) % (
-            SCHEMA_VERSION.encode(), record_id, timestamp(micros).encode(), *divmod(micros, 1_000_000),
-            _quote(event, "event", named), _name(head.level), _name(head.logger),
+    def _circumstances(self, head: Head, event: object, named: list[dict[str, str]]) -> bytes:
+        """Return what stands between a line's times and its fields; the same for nearly all lines of a thread."""
+        if event is None and type(head.message) is str and len(head.message) <= _USUAL_BYTES:
+            try:
+                return self._known[head[1:]]
+            except Exception:  # noqa: BLE001, S110  not known yet, or a name from elsewhere that cannot be looked up
+                pass
+        made = b'"event":%b,"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b' % (
+            _quote(event if _is_given(event) else "response", "event", named), _name(head.level), _name(head.logger),
             _quote(head.message, "message", named), self._host, head.pid, _name(head.thread),
         )  # fmt: skip
+        key = head[1:]
+        if event is None and not named and len(head.message) <= _USUAL_BYTES and _PLAIN.issuperset(map(type, key)):
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = made
+        return made
 
     def _message_of(self, record: logging.LogRecord, named: list[dict[str, str]]) -> str:
         if _is_dict(record.msg):  # python-json-logger's habit: the dict is the fields, its "message" ours
@@ -216,6 +243,15 @@ def _record_of(head: Head) -> logging.LogRecord:
     record = logging.LogRecord(head.logger, level, "", 0, head.message, (), None)
     record.created, record.process, record.threadName = head.created, head.pid, head.thread
     return copy_of(record, head.message)
+
+
+def _extra_of(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a record's *attributes* that are the application's, in a new dict."""
+    if tuple(islice(attributes, len(_ATTRIBUTES))) == _ATTRIBUTES:
+        extra = dict(islice(attributes.items(), len(_ATTRIBUTES), None))
+        if NOT_EXTRA.isdisjoint(extra):
+            return extra
+    return {key: value for key, value in attributes.items() if key not in NOT_EXTRA}
 
 
 def _take_back(fields: dict[str, Any]) -> None:
@@ -265,18 +301,23 @@ def _set_aside(fields: dict[str, Any], names: frozenset[str]) -> None:
 # orjson leaves out a zero in the microseconds of some times.
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME
 _TIMES: Final = (datetime, date, time_of_day)
-_LEAVES: Final = frozenset({str, int, float, bool, NoneType, *_TIMES})
+_LEAVES: Final = frozenset({str, int, bool, *_TIMES})
+_INFINITY: Final = float("inf")
 
 
-def _own(value: Any) -> object:
+def _inner(value: Any) -> orjson.Fragment:
     """
-    Return a copy of *value* that nobody else has; ValueError for one in which Python code could run.
+    Return the list or dict *value* as JSON; ValueError where only the careful way is right.
 
     orjson walks a list or a dict without holding what is in it. Python code that it calls on the way (an enum's value,
-    a time's zone) may change that list, or let another thread change it, and the process ends with a SIGSEGV. marshal
-    calls no Python code, and refuses whatever has some.
+    a time's zone) may change that list, or let another thread change it, and the process ends with a SIGSEGV. So it
+    gets a copy that nobody else has, through marshal, which calls no Python code and refuses whatever has some.
     """
-    return marshal.loads(marshal.dumps(value))  # noqa: S302  our own bytes
+    own = marshal.loads(marshal.dumps(value))  # noqa: S302  our own bytes
+    text = orjson.dumps(own)
+    if b"null" in text and has_unfaithful_null(own):
+        raise ValueError
+    return orjson.Fragment(text)
 
 
 def _default(value: object) -> object:
@@ -286,14 +327,21 @@ def _default(value: object) -> object:
     raise TypeError
 
 
-def _short_way(fields: Mapping[str, Any]) -> bytes | None:
+def _short_way(fields: dict[str, Any]) -> bytes | None:
     """Return *fields* as the inside of a JSON object; None where only the careful way is right."""
+    inner: dict[str, orjson.Fragment] = {}
     try:
-        copies = {key: _own(value) for key, value in fields.items() if type(value) not in _LEAVES}
-        fields = {**fields, **copies} if copies else fields
-        text = orjson.dumps(fields, _default, _OPTIONS)
-        if b"null" in text and has_unfaithful_null(fields):
-            return None
+        for key, value in fields.items():
+            kind = type(value)
+            if kind in _LEAVES:
+                continue
+            if value is None:
+                return _short_way({key: value for key, value in fields.items() if value is not None})
+            if kind is not float:
+                inner[key] = _inner(value)
+            elif not -_INFINITY < value < _INFINITY:
+                return None
+        text = orjson.dumps({**fields, **inner} if inner else fields, _default, _OPTIONS)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None
     return text[1:-1]

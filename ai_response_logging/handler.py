@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ._fork import notice_fork
 from ._options import Options
 from ._pipeline import Pipeline, pipeline_on
 from ._queue import PreparedRecord
@@ -64,12 +65,15 @@ class ResponseQueueHandler(logging.handlers.QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> PreparedRecord:
         """Return *record* with its line encoded: what is changed in its values after this call does not show."""
+        notice_fork(record.process)
         encoded = self._encoder.encode(record)
         return PreparedRecord.of(record.__dict__ if self._pipeline else _portable(record, encoded), encoded)
 
     def prepare_fields(self, fields: dict[str, Any]) -> PreparedRecord:
         """Return *fields* as a prepared record, without a LogRecord."""
-        return PreparedRecord.of({}, self._encoder.encode_fields(fields, current_head(_MESSAGE, "INFO", LOGGER_NAME)))
+        head = current_head(_MESSAGE, "INFO", LOGGER_NAME)
+        notice_fork(head.pid)
+        return PreparedRecord.of({}, self._encoder.encode_fields(fields, head))
 
     def enqueue(self, record: PreparedRecord) -> None:  # type: ignore[override]  # prepare() made it one
         """Hand *record* to the listener; write it here if the queue is full or nobody listens."""

@@ -12,6 +12,8 @@ import re
 import socket
 import time
 import zlib
+from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
 
 import orjson
@@ -30,6 +32,7 @@ __all__ = [
     "Encoded",
     "ResponseFields",
     "checksum",
+    "date_and_time",
     "default_log_path",
     "logged_at",
     "new_writer_id",
@@ -149,22 +152,54 @@ class Encoded(NamedTuple):
 
 def provider_of(platform: str) -> str:
     """Return the stable provider name for *platform* as a caller wrote it; unknown ones in lower case."""
-    name = str.lower(str.strip(platform))
+    return _provider_of(platform) if type(platform) is str else _provider_of(str.strip(platform))
+
+
+@lru_cache(maxsize=256)
+def _provider_of(platform: str) -> str:
+    name = platform.strip().lower()
     return PROVIDERS.get(name, name)
 
 
-def uuid7() -> str:
-    """
-    Return a new UUIDv7 as text: 48 bits of milliseconds, 74 random bits.
+class _Ids:
+    """Makes UUIDv7 that count up within a millisecond, from a random start; a child begins with noise of its own."""
 
-    The random bits come from the kernel for each id, so that no forked child can repeat its parent's.
+    def __init__(self) -> None:
+        self.renew()
 
-    Source: RFC 9562, section 5.7.
+    def renew(self) -> None:
+        """Forget the noise."""
+        self._series: tuple[int, int, str, count[int]] = (0, -1, "", count())
+
+    def make(self, ms: int, pid: int) -> str:
+        """Return the next id of millisecond *ms* in process *pid*."""
+        known_pid, known_ms, prefix, numbers = self._series
+        if known_ms != ms or known_pid != pid:  # each thread that comes here at once has a series of its own
+            digits, noise = f"{ms & 0xFFFF_FFFF_FFFF:012x}", os.urandom(10).hex()
+            prefix = f"{digits[:8]}-{digits[8:]}-7{noise[:3]}-{'89ab'[int(noise[3], 16) & 3]}{noise[4:7]}-"
+            numbers = count(int(noise[7:19], 16) >> 1)  # so that it does not run over
+            self._series = (pid, ms, prefix, numbers)
+        return f"{prefix}{next(numbers):012x}"
+
+
+_ids = _Ids()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.renew)
+
+
+def uuid7(ms: int | None = None, pid: int | None = None) -> str:
     """
-    digits = f"{time.time_ns() // 1_000_000:012x}"
-    noise = os.urandom(10).hex()
-    variant = "89ab"[int(noise[3], 16) & 3]
-    return f"{digits[:8]}-{digits[8:]}-7{noise[:3]}-{variant}{noise[4:7]}-{noise[7:19]}"
+    Return a new UUIDv7 as text: 48 bits of milliseconds, 26 random bits, 48 bits that count up from a random start.
+
+    The noise comes from the kernel, once for each millisecond and process.
+
+    Args:
+        ms: Since 1970; None for now.
+        pid: Of this process, if it is known.
+
+    Source: RFC 9562, sections 5.7 and 6.2 (monotonic random).
+    """
+    return _ids.make(time.time_ns() // 1_000_000 if ms is None else ms, os.getpid() if pid is None else pid)
 
 
 def new_writer_id() -> str:
@@ -182,18 +217,23 @@ def host_name() -> str:
 
 
 _UNIX_TIMESTAMP: Final = re.compile(rb'"unix_timestamp":\s*(\d+(?:\.\d+)?)')
-_second: tuple[int, str] = (-1, "")
+_second: tuple[int, bytes] = (-1, b"")
+
+
+def date_and_time(seconds: int) -> bytes:
+    """Return seconds since 1970 as RFC 3339 in UTC without a zone, as in ``2026-11-23T19:05:41``."""
+    global _second  # noqa: PLW0603  one immutable tuple, so a race between threads only formats twice
+    known, text = _second
+    if known != seconds:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode("ascii")
+        _second = (seconds, text)
+    return text
 
 
 def timestamp(created_us: int) -> str:
     """Return microseconds since 1970 as RFC 3339 in UTC, as in ``2026-11-23T19:05:41.000123Z``."""
-    global _second  # noqa: PLW0603  one immutable tuple, so a race between threads only formats twice
     seconds, micros = divmod(created_us, 1_000_000)
-    known, text = _second
-    if known != seconds:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        _second = (seconds, text)
-    return f"{text}.{micros:06d}Z"
+    return f"{date_and_time(seconds).decode()}.{micros:06d}Z"
 
 
 def logged_at(line: bytes) -> float | None:
@@ -221,8 +261,8 @@ def seal(body: bytes, tail: bytes, seq: int) -> bytes:
         tail: The writer, see :func:`tail_of`.
         seq: The line's number within its writer, from 0.
     """
-    prefix = b"%b%b%d" % (body, tail, seq)
-    return b'%b,"checksum":"%08x"}\n' % (prefix, zlib.crc32(prefix))
+    number = b"%b%d" % (tail, seq)
+    return b'%b%b,"checksum":"%08x"}\n' % (body, number, zlib.crc32(number, zlib.crc32(body)))
 
 
 def default_log_path(filename: str | os.PathLike[str] | None = None) -> str:
