@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ._paths import create_file, utc_suffix
+from ._paths import OwnFile, create_file, utc_suffix
 from .errors import AppendError
 
 if sys.platform == "darwin":  # its fsync stops at the disk's own cache
@@ -22,7 +22,6 @@ if sys.platform == "darwin":  # its fsync stops at the disk's own cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from io import FileIO
 
 __all__ = [
     "STRANGERS_BYTES",
@@ -169,14 +168,14 @@ def repair_tail(descriptor: int, path: str, file_mode: int) -> str:
     return torn
 
 
-_blinded: list[FileIO] = []
+_blinded: list[OwnFile] = []
 
 
-def blind(*files: FileIO | None) -> None:
+def blind(*files: OwnFile | None) -> None:
     """Let the descriptors of *files* lead nowhere, and keep their numbers taken for as long as the process lives."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for file in files:
-        if file is not None and not file.closed:
+        if file is not None and file.is_ours():
             os.dup2(null, file.fileno(), inheritable=False)
             _blinded.append(file)
     os.close(null)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
+from typing import Final
 
 from .errors import LogPathError
 
+if sys.platform != "win32":  # there the handler says that it cannot record
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
 __all__ = [
+    "OwnFile",
     "create_file",
     "describe_file_type",
     "describe_owner",
@@ -25,6 +31,53 @@ __all__ = [
 
 # Some file systems cannot sync a directory, and some directories may be searched but not read.
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
+_HIGH: Final = 512  # descriptors from here on: half of the usual limit, which is 1024
+
+
+class OwnFile(FileIO):
+    """
+    A file that we have opened, and close only while its descriptor is still ours.
+
+    An application that closes all descriptors (a daemoniser, ``os.closerange``) closes ours, too, and what it opens
+    next may get their numbers.
+    """
+
+    def __init__(self, descriptor: int, mode: str) -> None:
+        super().__init__(descriptor, mode, closefd=False)
+        info = os.fstat(descriptor)
+        self._identity = info.st_dev, info.st_ino
+
+    def is_ours(self) -> bool:
+        """Say whether it is open, and its descriptor still leads to the file that we opened; if not, never again."""
+        try:
+            info = os.fstat(self.fileno())
+        except ValueError:  # closed by us
+            return False
+        except OSError as error:
+            if error.errno != errno.EBADF:  # EIO of an xfs that was shut down says nothing about whose it is
+                return True
+        else:
+            if (info.st_dev, info.st_ino) == self._identity:
+                return True
+        super().close()  # closes no descriptor; ours of the same file may get this number next, and is not this one
+        return False
+
+    def close(self) -> None:
+        """
+        Close it, unless somebody else has.
+
+        Raises:
+            OSError: As close(2) has it; its descriptor is closed then.
+        """
+        # Without a `finally`: what an exception from outside leaves open, the next close or the collector closes.
+        if self.is_ours():
+            os.close(self.fileno())
+        super().close()
+
+    def after_fork_in_child(self) -> None:
+        """Let go of the child's copy, where that is asked for: see forget_in_child."""
+        with suppress(OSError):
+            self.close()
 
 
 def describe_file_type(path: str) -> str:
@@ -108,7 +161,7 @@ def _give_away(made: int | str, like: str) -> None:
             os.chown(made, info.st_uid, info.st_gid, follow_symlinks=isinstance(made, int))
 
 
-def open_regular(path: str, flags: int, mode: int, *, create: bool = True, like: str = "") -> FileIO:
+def open_regular(path: str, flags: int, mode: int, *, create: bool = True, like: str = "") -> OwnFile:
     """
     Open the regular file at *path* with *flags*; unless *create* is false, make it if need be, see create_file.
 
@@ -128,7 +181,21 @@ def open_regular(path: str, flags: int, mode: int, *, create: bool = True, like:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise LogPathError(path, describe_file_type(path) or "something else")
-    return FileIO(descriptor, "r+" if flags & os.O_RDWR else "r")
+    return OwnFile(_out_of_the_way(descriptor), "r+" if flags & os.O_RDWR else "r")
+
+
+def _out_of_the_way(descriptor: int) -> int:
+    """
+    Return *descriptor* under a high number: an application that closes low ones opens its own files there next.
+
+    Our pwrite would go into one of those. With a high number it fails (EBADF), and we notice.
+    """
+    try:
+        high = fcntl(descriptor, F_DUPFD_CLOEXEC, min(_HIGH, os.sysconf("SC_OPEN_MAX") // 2))
+    except (OSError, ValueError):  # EMFILE, EINVAL: none is free up there
+        return descriptor
+    os.close(descriptor)
+    return high
 
 
 def _open_or_create(path: str, flags: int, mode: int, like: str) -> int:

@@ -20,7 +20,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 from . import _append, _lock, _rotate
 from ._compress import arrived_in_compressed, compress_steps
 from ._journal_format import journal_directory
-from ._paths import make_directory, open_regular, sync_directory
+from ._paths import OwnFile, make_directory, open_regular, sync_directory
 from ._retry import naps
 from .errors import LockTimeoutError, LogPathError, WriteError
 from .record import logged_at
@@ -28,7 +28,6 @@ from .stats import FaultLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from io import FileIO
 
     from ._journal_format import Intent
     from ._options import Options
@@ -49,8 +48,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
     Threads: One at a time, which the writer's turn sees to.
     """
 
-    stream: FileIO | None  # type: ignore[assignment]  # raw: a buffered stream keeps bytes after a failed write
-    stream_lock: FileIO | None  # type: ignore[assignment]  # the same
+    stream: OwnFile | None  # type: ignore[assignment]  # raw: a buffered stream keeps bytes after a failed write
+    stream_lock: OwnFile | None  # type: ignore[assignment]  # the same
 
     def __init__(self, path: str, options: Options) -> None:
         super().__init__(path, "a", maxBytes=options.max_bytes, backupCount=options.backup_count, encoding="utf-8")
@@ -105,11 +104,11 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
     # -- the file, under the lock
 
     def _open_stream(self) -> int:
-        if self.stream is None or self.stream.closed:
+        if self.stream is None or not self.stream.is_ours():  # closed, by us or by a daemoniser
             self.stream = self._open_file(self.baseFilename, os.O_RDWR | os.O_APPEND)
         return self.stream.fileno()
 
-    def _open_file(self, path: str, flags: int) -> FileIO:
+    def _open_file(self, path: str, flags: int) -> OwnFile:
         try:
             return open_regular(path, flags, self.options.file_mode, like=self._owned_like())
         except FileNotFoundError:  # somebody removed the directory
@@ -374,10 +373,10 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
     # -- the lock: concurrent-log-handler's hooks
 
     def _open_lockfile(self) -> None:
-        if self.stream_lock is None or self.stream_lock.closed:
+        if self.stream_lock is None or not self.stream_lock.is_ours():
             self.stream_lock = self._open_file(self.lockFilename, os.O_RDWR)
 
-    def _lock_stream_lock(self, stream_lock: FileIO) -> None:  # type: ignore[override]  # we open it
+    def _lock_stream_lock(self, stream_lock: OwnFile) -> None:  # type: ignore[override]  # we open it
         try:
             _lock.acquire(stream_lock, self._lock_budget_s, self.baseFilename)
         except Exception as error:
