@@ -36,7 +36,7 @@ from ._journal_format import (
     writers_among,
 )
 from ._journal_read import content, journal_directories
-from ._paths import describe_file_type, make_directory, open_regular, sync_directory
+from ._paths import OwnFile, describe_file_type, make_directory, open_regular, sync_directory
 from ._pwrite import pwrite_error, pwrite_holding
 from ._retry import naps
 from .errors import LogPathError
@@ -44,7 +44,6 @@ from .errors import LogPathError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from io import FileIO
 
     from ._options import Options
 
@@ -62,10 +61,10 @@ _LOCK_BUDGET_S: Final = 1.0  # an adopter that came first sees in far less that 
 class _Files:
     """A journal's files, its lock held; what its writer and its adopter share."""
 
-    _marks: FileIO | None
+    _marks: OwnFile | None
 
     def __init__(
-        self, directory: str, names: list[str], writer_id: str, lock: FileIO, file_mode: int, *, is_synced: bool
+        self, directory: str, names: list[str], writer_id: str, lock: OwnFile, file_mode: int, *, is_synced: bool
     ) -> None:
         self.directory = directory
         self.writer_id = writer_id
@@ -122,9 +121,9 @@ class _Files:
             self._open_marks(mark)
 
     def _open_marks(self, newest: Mark | None = None) -> int:
-        if self._is_closed:
+        if self._is_closed or not self._lock.is_ours():  # without its lock another process may bring it home
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
-        if self._marks is None:
+        if self._marks is None or not self._marks.is_ours():
             name = self._path(mark_name(self.writer_id))
             if self._marks_are_bad:
                 self._replace_marks(name, newest or self._mark)
@@ -203,12 +202,12 @@ class Journal(_Files):
         """The number from which on nothing has been stored."""
         self.synced_seq = 0
         """The number below which all that was stored is durable."""
-        self._unsynced: list[FileIO] = []
+        self._unsynced: list[OwnFile] = []
         """Segments that were left, for :meth:`sync` to see to."""
         self._bad: set[str] = set()
         self._names_made, self._names_synced = 1, 0
         self.max_bytes = options.journal_max_bytes
-        self._segment: FileIO | None = None
+        self._segment: OwnFile | None = None
         # Of the segment: its descriptor, where the next line stands in it, and which number that line must have.
         self._descriptor, self._position, self._follows = -1, 0, -1
         self._large: dict[str, int] = {}
@@ -267,7 +266,9 @@ class Journal(_Files):
             if written < 0:  # a signal came while a FUSE or NFS server kept it waiting; this call tries again by itself
                 written = os.pwrite(self._descriptor, line, self._position)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno == errno.EBADF:  # somebody has closed all descriptors: go on in a segment with its own
+                self._position = SEGMENT_BYTES
+            elif error.errno not in _FULL:
                 raise
             return False
         # A disk that makes us wait must not make every thread wait. Once is no proof: another process may have had the
@@ -287,6 +288,11 @@ class Journal(_Files):
             before.close()
         if self._is_closed:  # what is stored in one that has been removed nobody would find
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
+        if not self._lock.is_ours():
+            try:
+                self.retake()
+            except FileNotFoundError:
+                raise OSError(errno.EBADF, "this journal has been brought home", self.directory) from None
         name = segment_name(self.writer_id, first_seq)
         self._use_spare(name)
         segment = open_regular(self._path(name), os.O_RDWR, self._file_mode, like=self.directory)
@@ -387,6 +393,56 @@ class Journal(_Files):
         names = [name for _, name in self._segments] + self._spare
         return sum(self._large.get(name, SEGMENT_BYTES) for name in names)
 
+    def has_lost_lock(self) -> bool:
+        """Say whether somebody has closed its lock under us (a daemoniser does): then others may have taken it."""
+        return not self._is_closed and not self._lock.is_ours()
+
+    def retake(self, settle: Callable[[Mark], None] | None = None) -> None:
+        """
+        Lock it again when its lock was closed under us.
+
+        If another process has had it meanwhile, *settle* is told what that one has noted, under the lock; without it
+        such a journal is not taken.
+
+        Raises:
+            FileNotFoundError: Another process has brought home all that was in it, and removed it.
+            OSError: Another process has it, or has had it and *settle* is not given.
+        """
+        with self._using:
+            lock = _open_lock(self._path(lock_name(self.writer_id)), self._file_mode, create=False)
+            try:
+                mark = self._lock_anew(lock, settle)
+            except BaseException:  # not left to the collector: the error may be kept, and with it the lock
+                _let_go(lock)
+                raise
+            _let_go(self._lock, self._marks)
+            self._mark, self._marks, self._follows, self._lock = mark, None, -1, lock
+
+    def _lock_anew(self, lock: OwnFile, settle: Callable[[Mark], None] | None) -> Mark:
+        if not _lock.try_acquire(lock) or _lock.is_replaced(lock, self._path(lock_name(self.writer_id))):
+            raise OSError(errno.EBUSY, "another process brings this journal home", self.directory)
+        mark = self._noted()
+        if mark.number != self._mark.number:
+            if settle is None:
+                raise OSError(errno.EBUSY, "another process has brought home some of this journal", self.directory)
+            settle(mark)
+        return mark
+
+    def _noted(self) -> Mark:
+        """Return what is noted in the mark file now."""
+        try:
+            return find_mark(content(self._path(mark_name(self.writer_id))))
+        except FileNotFoundError:
+            if self._mark.number >= 0:  # an adopter that was killed before it could remove the lock as well
+                raise
+            return self._mark
+
+    def home_seq(self) -> int:
+        """Return the number below which all was home when another process removed it."""
+        if self._marks is not None and self._marks.is_ours():  # that one's last mark, in a file without a name by now
+            return find_mark(os.pread(self._marks.fileno(), 2 * MARK_BYTES, 0)).consumed
+        return self.next_seq  # closed as the segment was, so that nothing has been stored since
+
     def is_gone(self) -> bool:
         """Say whether somebody has removed it: then nobody would find what is stored in it."""
         try:
@@ -428,7 +484,7 @@ class Orphan(_Files):
     A context manager. Threads: one.
     """
 
-    def __init__(self, directory: str, writer_id: str, lock: FileIO, file_mode: int, *, is_synced: bool) -> None:
+    def __init__(self, directory: str, writer_id: str, lock: OwnFile, file_mode: int, *, is_synced: bool) -> None:
         # Not directory_names: where the list cannot be had (no descriptor left, EIO) that one says that nothing is
         # there, and a journal with nothing in it is removed.
         super().__init__(directory, os.listdir(directory), writer_id, lock, file_mode, is_synced=is_synced)
@@ -517,7 +573,12 @@ class Left(NamedTuple):
 
 
 def orphans(
-    directory: str, file_mode: int, tell: Callable[[Left], object] | None = None, *, is_synced: bool = False
+    directory: str,
+    file_mode: int,
+    tell: Callable[[Left], object] | None = None,
+    but: str = "",
+    *,
+    is_synced: bool = False,
 ) -> Iterator[Orphan]:
     """
     Yield the journals in *directory* whose writers are gone, each locked by us.
@@ -526,13 +587,16 @@ def orphans(
         directory: Where they are.
         file_mode: Of what is made there.
         tell: Called with each that stays.
+        but: A writer who is not gone, even if his lock has been closed under him: ourselves.
         is_synced: Whether all are brought home as at durability power; those of that durability always are.
     """
     for writer_id in writers_among(directory_names(directory)):
+        if writer_id == but:
+            continue
         path = os.path.join(directory, lock_name(writer_id))
         lock = None
         try:
-            lock = open_regular(path, os.O_RDWR, file_mode, create=False)
+            lock = _open_lock(path, file_mode, create=False)
             if not _lock.try_acquire(lock):
                 if tell is not None:
                     tell(Left(directory, writer_id, _lock.holder_of(lock), None))
@@ -583,7 +647,7 @@ def _make_directory(directory: str, options: Options, like: str) -> None:
             sync_directory(one)
 
 
-def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> FileIO:
+def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> OwnFile:
     """Make and take a writer's liveness lock; a directory that is made for it belongs to the owner of *like*."""
     path = os.path.join(directory, lock_name(writer_id))
     for nap in naps(_LOCK_BUDGET_S):
@@ -592,7 +656,7 @@ def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> Fi
             raise LogPathError(directory, kind)
         # Somebody who took the last journal home may have removed the directory since.
         with suppress(FileNotFoundError):
-            lock = open_regular(path, os.O_RDWR, options.file_mode, like=directory)
+            lock = _open_lock(path, options.file_mode, create=True, like=directory)
             # Between its making and our locking it somebody may have taken it for an orphan, and remove it.
             if _lock.try_acquire(lock) and not _lock.is_replaced(lock, path):
                 return lock
@@ -601,7 +665,11 @@ def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> Fi
     raise OSError(errno.EAGAIN, "the journal was taken away again and again while it was made", path)
 
 
-def _let_go(*files: FileIO | None) -> None:
+def _open_lock(path: str, file_mode: int, *, create: bool, like: str = "") -> OwnFile:
+    return open_regular(path, os.O_RDWR, file_mode, create=create, like=like)
+
+
+def _let_go(*files: OwnFile | None) -> None:
     """Close *files*; whatever error they tell then, the kernel has closed them."""
     for file in files:
         if file is not None:

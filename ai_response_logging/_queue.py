@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from ._group_sync import GroupSync
-from ._journal_format import seq_of
+from ._journal_format import Mark, seq_of
 from .errors import LogPathError
 from .record import Encoded, new_writer_id, seal, tail_of
 
@@ -279,6 +279,9 @@ class LineQueue:
         try:
             journal.mark(intent.first_seq, intent)
         except (OSError, LogPathError) as error:
+            # One that another process may bring home by now is neither marked nor removed: see settle_journal.
+            if journal.has_lost_lock():
+                raise
             if journal.is_synced:
                 # What waits is durable nowhere else, until the log has been synced: it goes only behind that.
                 self._mark_error = error
@@ -392,24 +395,65 @@ class LineQueue:
         Threads: any.
         """
         with self._stashing:
-            if self.journal is not None and self.journal.is_gone():
-                self._leave_journal()
-            for _ in range(_ROUNDS):  # others log meanwhile
-                if self.stash(make) or (journal := self.journal) is None:
-                    break
-                journal.begin(self._seq)
-                with self.lock:
-                    if not self._lines or seq_of(self._lines[-1]) < journal.next_seq:
-                        self.keeper, self.journal_error = journal, None
-                        return
-            raise OSError(errno.ENOSPC, "the journal takes no more")
+            journal = self.journal
+            if journal is not None and self._is_gone(journal):
+                self._take(None)
+                journal.close()
+            self._keep_all(make)
 
-    def _leave_journal(self) -> None:
-        """Let go of a journal that somebody has removed."""
+    def _keep_all(self, make: Callable[[str], Journal]) -> None:
+        for _ in range(_ROUNDS):  # others log meanwhile
+            if self.stash(make) or (journal := self.journal) is None:
+                break
+            journal.begin(self._seq)
+            with self.lock:
+                if not self._lines or seq_of(self._lines[-1]) < journal.next_seq:
+                    self.keeper, self.journal_error = journal, None
+                    return
+        raise OSError(errno.ENOSPC, "the journal takes no more")
+
+    def _is_gone(self, journal: Journal) -> bool:
+        """Say whether *journal* is no longer where others look for it, or not ours any more and of no use."""
+        if not journal.has_lost_lock():
+            return journal.is_gone()
+        try:
+            journal.retake()
+        except FileNotFoundError:
+            if self._lines and seq_of(self._lines[0]) < journal.next_seq:  # it is home: settle_journal comes first
+                raise
+            return True
+        return False
+
+    def _take(self, journal: Journal | None) -> None:
         with self.lock:
-            journal, self.journal, self.keeper, self._stashed_seq = self.journal, None, None, 0
-        if journal is not None:
-            journal.close()
+            self.journal, self.keeper, self._stashed_seq = journal, None, 0
+
+    def settle_journal(self) -> None:
+        """
+        Take the journal back if its lock was closed under us, and forget what another process has brought home of it.
+
+        That one may have been killed in the middle of it: then there is an intent to settle, as after our own append.
+
+        Raises:
+            OSError: Another process has it: what waits is neither ours nor home.
+
+        Threads: the writer's turn, under the log's lock.
+        """
+        journal = self.journal
+        if journal is None or not journal.has_lost_lock():
+            return
+        with self.lock:
+            try:
+                journal.retake(self._forget_home)
+            except FileNotFoundError:
+                self._forget_home(Mark(0, journal.home_seq(), None))
+                self._take(None)
+                journal.close()
+            self.journal_error = None  # so that the next record opens it again
+
+    def _forget_home(self, mark: Mark) -> None:
+        self.consume(len(self._lines) - len(_from(mark.consumed, self._lines)))
+        self.intent = mark.intent
 
     def drop_journal(self, *, if_kept: bool = True) -> None:
         """Remove the journal if nothing waits; without *if_kept* only one that :meth:`put` does not use."""

@@ -12,6 +12,7 @@ An attempt that fails leaves every line either whole in the file and off the que
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -354,6 +355,9 @@ class BatchFileHandler(SharedFileHandler):
             try:
                 self._acquire_lock(deadline_s)
                 self._settle_intent(source)
+                if source is self.queue:
+                    self.queue.settle_journal()
+                    self._settle_intent(source)
                 if lines := source.first(1):
                     self._append_head(source, self._ready_stream(deadline_s, lines[0]))
             finally:
@@ -460,7 +464,7 @@ class BatchFileHandler(SharedFileHandler):
         full stack) fell into the store. Where the disk refuses, only the listener tries again, now and then.
         """
         error = self.queue.journal_error
-        if not isinstance(error, LogPathError) and not getattr(error, "errno", None):
+        if not isinstance(error, LogPathError) and getattr(error, "errno", None) in {None, errno.EBADF}:
             self.open_journal()
 
     def _make_journal(self, writer_id: str) -> Journal:
@@ -538,8 +542,7 @@ class BatchFileHandler(SharedFileHandler):
         Exactly once, also when this process is killed in between, or another one comes for the same journal.
         """
         directories = journal_directories(self.baseFilename, self.options.journal_directory)
-        mode, is_synced = self.options.file_mode, self.is_synced
-        for orphan in itertools.chain.from_iterable(orphans(one, mode, is_synced=is_synced) for one in directories):
+        for orphan in itertools.chain.from_iterable(map(self._orphans, directories)):
             try:
                 self.bring_home(orphan, is_over, lock_timeout)
                 if is_over():
@@ -566,6 +569,12 @@ class BatchFileHandler(SharedFileHandler):
             orphan.remove()
         finally:
             self.replayed += orphan.consumed
+
+    def _orphans(self, directory: str) -> Iterator[Orphan]:
+        own = self.queue.journal
+        is_here = own is not None and own.directory == directory
+        but = self.queue.writer_id if is_here else ""
+        return orphans(directory, self.options.file_mode, but=but, is_synced=self.is_synced)
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's lines, descriptors and locks."""
