@@ -443,6 +443,18 @@ class Journal(_Files):
             return find_mark(os.pread(self._marks.fileno(), 2 * MARK_BYTES, 0)).consumed
         return self.next_seq  # closed as the segment was, so that nothing has been stored since
 
+    def renounce(self) -> None:
+        """
+        Note that nothing in it is to be brought home, since another journal holds it now, and let go of it.
+
+        By the descriptors alone: its directory was moved, and what stands at its path is not ours.
+        """
+        with self._using, suppress(OSError):
+            if self._marks is not None and self._marks.is_ours() and not self.has_lost_lock():
+                start, slot = Mark(self._mark.number + 1, self.next_seq, None).slot()
+                os.pwrite(self._marks.fileno(), slot, start)
+        self.close()
+
     def is_gone(self) -> bool:
         """Say whether somebody has removed it: then nobody would find what is stored in it."""
         try:

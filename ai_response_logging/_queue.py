@@ -385,9 +385,11 @@ class LineQueue:
             return False
         return seq_of(line) < max(self._stashed_seq, journal.next_seq)
 
-    def keep_each(self, make: Callable[[str], Journal]) -> None:
+    def keep_each(self, make: Callable[[str], Journal], directory: str = "") -> None:
         """
         Have :meth:`put` store each line in the journal from now on, and store what waits; *make* as in :meth:`stash`.
+
+        With a *directory* it leaves a journal that is in another one.
 
         Raises:
             OSError: The journal cannot be had, or takes no more.
@@ -395,11 +397,13 @@ class LineQueue:
         Threads: any.
         """
         with self._stashing:
-            journal = self.journal
-            if journal is not None and self._is_gone(journal):
-                self._take(None)
-                journal.close()
+            before = self.journal
+            if before is not None and (self._is_gone(before) or before.directory != (directory or before.directory)):
+                # Made before the old one is left: where there can be none, what arrives is still noted there.
+                self._take(make(self.writer_id))
             self._keep_all(make)
+            if before is not None and before is not self.journal:
+                before.renounce()
 
     def _keep_all(self, make: Callable[[str], Journal]) -> None:
         for _ in range(_ROUNDS):  # others log meanwhile

@@ -145,17 +145,24 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         The log is locked beside the lock file: whoever deletes that one while we append lets another process in, and
         it would take our half-written block for a torn tail.
         """
+        was_replaced = False
         while True:
             descriptor = self._open_stream()
             if self.stream is None:  # for the type checker: it is open
                 raise WriteError(self.baseFilename)
             _lock.acquire(self.stream, max(0.0, deadline_s - time.monotonic()), self.baseFilename)
             if not _lock.is_replaced(self.stream, self.baseFilename):
+                if was_replaced:
+                    self._look_for_journal()  # where the whole directory was, nobody would find it any more
                 return descriptor
+            was_replaced = True
             self.stream.close()  # somebody renamed or removed the log: the next lines go where it is to be
             self._await_successor()
             if time.monotonic() > deadline_s:
                 raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the log is replaced again and again")
+
+    def _look_for_journal(self) -> None:
+        """See that our journal is where the log is to be."""
 
     # -- durability power, under the lock
 

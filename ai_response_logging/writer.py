@@ -440,13 +440,16 @@ class BatchFileHandler(SharedFileHandler):
     def open_journal(self) -> bool:
         """Keep each line in a journal from now on, if the options say so; say whether what they say holds."""
         keeper = self.queue.keeper
-        if self.options.durability == "memory" or (keeper is not None and not keeper.is_gone()):
+        if self.options.durability == "memory":
+            return True
+        directory = self.journal_directory  # another one, once a link above the log leads elsewhere
+        if keeper is not None and keeper.directory == directory and not keeper.is_gone():
             return True
         if self._opens_journal == threading.get_ident():  # a signal handler logs in the middle of it
             return False
         self._opens_journal = threading.get_ident()
         try:
-            self.queue.keep_each(self._make_journal)
+            self.queue.keep_each(self._make_journal, directory)
         except _FAULTS as error:
             self.queue.keeper, self.queue.journal_error = None, error
             self.faults.remember(str(error))
@@ -465,6 +468,10 @@ class BatchFileHandler(SharedFileHandler):
         """
         error = self.queue.journal_error
         if not isinstance(error, LogPathError) and getattr(error, "errno", None) in {None, errno.EBADF}:
+            self.open_journal()
+
+    def _look_for_journal(self) -> None:
+        if self.queue.keeper is not None:
             self.open_journal()
 
     def _make_journal(self, writer_id: str) -> Journal:

@@ -126,7 +126,7 @@ def rest():
 
 
 does = {"log": several, "stats": stats, "flush": handler.flush, "close": handler.close, "all_home": all_home,
-        "load": load, "rest": rest}
+        "load": load, "rest": rest, "look": lambda: handler._pipeline.writer.open_journal()}
 for line in sys.stdin:
     what, *args = json.loads(line)
     print(json.dumps(does[what](*args)), flush=True)
