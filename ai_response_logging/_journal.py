@@ -678,7 +678,9 @@ def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> Ow
 
 
 def _open_lock(path: str, file_mode: int, *, create: bool, like: str = "") -> OwnFile:
-    return open_regular(path, os.O_RDWR, file_mode, create=create, like=like)
+    lock = open_regular(path, os.O_RDWR, file_mode, create=create, like=like)
+    forget_in_child(lock)  # before it is locked: a child forked by another thread must not hold it, too
+    return lock
 
 
 def _let_go(*files: OwnFile | None) -> None:

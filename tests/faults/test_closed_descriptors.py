@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -250,3 +251,31 @@ def test_waits_while_another_process_has_its_journal(log_path: Path, notes: Note
         one.end()
 
     assert_kept(log_path, notes)
+
+
+def test_child_forked_while_a_journal_is_made_does_not_hold_its_lock(log_path: Path, notes: Notes):
+    """A child forked right behind the locking keeps nobody from bringing home what its killed parent left."""
+    begin = """
+        from ai_response_logging import _lock
+
+        real = _lock.try_acquire
+
+        def forking(lock):
+            is_locked = real(lock)
+            if not os.fork():
+                signal.pause()
+            return is_locked
+
+        _lock.try_acquire = forking
+    """
+    with child_process(
+        PREAMBLE + "import textwrap; exec(textwrap.dedent(OPTIONS.pop('begin')))" + OBEY,
+        log_path,
+        notes.path,
+        json.dumps({**OPTIONS, "begin": begin}),
+    ) as process:
+        Writer(process).log("parent", 3)
+        os.kill(process.pid, signal.SIGKILL)  # its children live on until the block ends
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        open_and_close(log_path)
+        assert_all_there_once(log_path, notes.ids())
