@@ -26,8 +26,23 @@ EVERYTHING = 1 << 16
 CLOSING = OBEY.replace(
     "for line in sys.stdin",
     '''
+_idle, _wait = threading.Event(), handler._pipeline.queue.wait
+
+
+def wait(timeout):
+    _idle.set()
+    try:
+        return _wait(timeout)
+    finally:
+        _idle.clear()
+
+
+handler._pipeline.queue.wait = wait
+
+
 def close_all(start, stop, opens=0):
     global _notes, own
+    assert _idle.wait(15)  # else the listener may be about to close a number, as of a directory that it lists
     os.closerange(start, stop)
     _notes = os.open(NOTES, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     own = [open(f"{NOTES}.{number}", "w+b", buffering=0) for number in range(opens)]
