@@ -285,7 +285,8 @@ STOP_AFTER_RENAME = STOP_BEFORE_RENAME.replace(
 def replace(log: Path, kind: str, other: Path) -> None:
     """Put something else in the log's place; its records stay under a numbered name that readers know."""
     if kind == "directory removed":
-        shutil.copytree(log.parent, other)
+        # Without the journal: what the process still has in its own would stand in the copy as well.
+        shutil.copytree(log.parent, other, ignore=shutil.ignore_patterns("*.journal"))
         shutil.rmtree(log.parent)
         return
     if log.exists():
