@@ -29,7 +29,8 @@ __all__ = [
     "arrived_lines",
     "blind",
     "cut_back",
-    "holed_bytes",
+    "fill_holes",
+    "holed_lines",
     "repair_tail",
     "run_of",
     "sync_file",
@@ -105,19 +106,39 @@ def run_of(lines: Sequence[bytes], data: bytes) -> int:
     return found
 
 
-def holed_bytes(descriptor: int, start: int, lines: Sequence[bytes]) -> int:
+def holed_lines(descriptor: int, start: int, lines: Sequence[bytes]) -> int:
     """
-    Return how many bytes of *lines*, a block begun at byte *start*, end the file with holes in them; 0 if it is whole.
+    Return how many of *lines*, a block begun at byte *start*, stand there with holes in them; 0 if there is no hole.
 
-    Loss of power may leave the end of a block and take its beginning, which then is zeros. Nothing else may stand
-    there: neither other bytes than the block's and zeros, nor any behind it.
+    Loss of power may leave the end of a block and take what stands before it, which then is zeros. Nothing but the
+    block's own bytes and zeros may stand in those lines; others may have appended theirs behind them.
     """
-    block = b"".join(lines)
-    found = os.pread(descriptor, len(block) + 1, start)
-    if b"\0" not in found or len(found) > len(block):
+    found = os.pread(descriptor, sum(map(len, lines)), start)
+    count = place = 0
+    if b"\0" not in found:
         return 0
-    is_ours = all(here in (0, there) for here, there in zip(found, block, strict=False))
-    return len(found) if is_ours else 0
+    for line in lines:
+        here = found[place : place + len(line)]
+        if not here or any(is_there not in (0, ours) for is_there, ours in zip(here, line, strict=False)):
+            break
+        count, place = count + 1, place + len(line)
+    return count if b"\0" in found[:place] else 0
+
+
+def fill_holes(descriptor: int, start: int, lines: Sequence[bytes]) -> None:
+    """
+    Write *lines* over their own remains, from byte *start* on, and sync them.
+
+    Raises:
+        OSError: They may not all be there; what is missing are zeros, as before.
+
+    Threads: As :func:`append_block`; the descriptor is open without O_APPEND, which would put them at the end.
+    """
+    rest = memoryview(b"".join(lines))
+    while rest:
+        written = os.pwrite(descriptor, rest, start)
+        rest, start = rest[written:], start + written
+    sync_file(descriptor)
 
 
 def cut_back(descriptor: int, size: int, *, expected: int) -> bool:

@@ -527,11 +527,22 @@ class Orphan(_Files):
         """Return the first *count* lines that have not come home; fewer if there are no more."""
         while len(self._lines) < count and (segment := next(self._unread, None)):
             first_seq, name = segment
+            if self.is_synced:
+                self._sync(self._path(name))
             for seq, line in enumerate(whole_lines(content(self._path(name)), self.writer_id, first_seq), first_seq):
                 if seq >= self._next_seq:  # a store that was interrupted may stand in two segments
                     self._lines.append(line)
                     self._next_seq = seq + 1
         return self._lines[:count]
+
+    def _sync(self, segment: str) -> None:
+        # A process that was killed may have stored lines in it that it had not synced yet; see LineQueue.make_durable.
+        with open_regular(segment, os.O_RDONLY, self._file_mode, create=False) as file:
+            _append.sync_file(file.fileno())
+        sync_directory(segment)
+
+    def make_durable(self, line: bytes) -> None:
+        """Do nothing: *line* and all others of a segment are durable since that one was read."""
 
     def head(self, max_bytes: int) -> list[bytes]:
         """Return the lines that are next, up to *max_bytes* but at least one."""

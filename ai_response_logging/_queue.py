@@ -320,6 +320,16 @@ class LineQueue:
         line = record.line
         return line is not None and (self._syncs.wait(seq_of(line)) or line not in self._lines)
 
+    def make_durable(self, line: bytes) -> None:
+        """
+        Before *line* and those ahead of it go to the log: have them durable in the journal, as far as there is one.
+
+        From there an adopter makes whole what loss of power leaves of them in the log; nobody else knows them.
+        """
+        if self.keeper is not None:
+            with suppress(OSError):
+                self._syncs.wait(seq_of(line))
+
     def is_durable(self, record: PreparedRecord) -> bool:
         """Say whether *record*'s line, which the queue has taken, is durable already."""
         line = record.line

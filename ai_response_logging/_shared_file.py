@@ -246,7 +246,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
                 if is_synced:
                     size = os.fstat(stream.fileno()).st_size
                     self._sync_log(stream.fileno(), size, size)
-                return found
+                if found == len(lines) or not _append.holed_lines(stream.fileno(), intent.start, lines):
+                    return found
         there: list[tuple[str, int]] | None = None
         # Others compress and rename old files without our lock: one that moves behind our back must not be missed.
         while there != (there := _rotate.numbered(self.baseFilename)):
@@ -262,21 +263,23 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             with contextlib.suppress(FileNotFoundError), open_regular(path, os.O_RDONLY, 0, create=False) as other:
                 descriptor = other.fileno()
                 found = _append.arrived_lines(descriptor, start, lines)
+                if found < (holed := _append.holed_lines(descriptor, start, lines)):
+                    self._fill_holes(path, start, lines[:holed])
+                    return holed
                 if found and is_synced:
                     _append.sync_file(descriptor)
-                end = start + sum(map(len, lines[:found]))
-                if holed := _append.holed_bytes(descriptor, end, lines[found:]):
-                    self._cut_holed(path, end, end + holed)
-                if found or holed:
+                if found:
                     return found
         packed = (path for path in rotated if path.endswith(".gz"))
         return next(filter(None, (arrived_in_compressed(path, start, lines) for path in packed)), None)
 
-    def _cut_holed(self, path: str, end: int, expected: int) -> None:
-        """Cut the file back to *end*: behind it stands what loss of power has left of a block that we have."""
+    def _fill_holes(self, path: str, start: int, lines: list[bytes]) -> None:
+        # Not cut off, to be appended once more: whoever came back before us may have appended behind them.
         with open_regular(path, os.O_RDWR, 0, create=False) as file:
-            if _append.cut_back(file.fileno(), end, expected=expected):
-                self.faults.note("holed", f"{path}: the remains of a block that loss of power took were cut off")
+            _append.fill_holes(file.fileno(), start, lines)
+        self.faults.note(
+            "holed", f"{path}: {len(lines)} lines, of which loss of power had taken parts, are whole again"
+        )
 
     # -- a new file, under the lock
 

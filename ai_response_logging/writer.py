@@ -384,6 +384,7 @@ class BatchFileHandler(SharedFileHandler):
         info, writer_id = os.fstat(descriptor), self.queue.writer_id
         self._writes_since_s = time.monotonic()
         if source.is_synced:
+            source.make_durable(lines[-1])
             self._sync_before(descriptor, start)
         source.note(Intent(info.st_dev, info.st_ino, start, len(lines), seq_of(lines[0])))
         try:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ai_response_logging._append import append_block, arrived_lines, cut_back, repair_tail
+from ai_response_logging._append import append_block, arrived_lines, cut_back, fill_holes, holed_lines, repair_tail
 from ai_response_logging._paths import make_directory, open_regular, utc_suffix
 from ai_response_logging.errors import AppendError, LogPathError
 
@@ -254,6 +254,35 @@ def test_arrived_is_the_longest_run_of_whole_equal_lines(log_path: Path, descrip
     log_path.write_bytes(b"before\n" + there)
 
     assert arrived_lines(descriptor, len(b"before\n"), LINES) == arrived
+
+
+@pytest.mark.parametrize(
+    ("there", "holed"),
+    [
+        pytest.param(bytes(8) + BLOCK[8:], 3, id="the first taken"),
+        pytest.param(LINES[0] + bytes(4) + BLOCK[12:], 3, id="a part of the second taken"),
+        pytest.param(LINES[0] + bytes(4) + BLOCK[12:] + b"another's\n", 3, id="another's behind them"),
+        pytest.param(bytes(4) + BLOCK[4:17] + b"another's\n", 2, id="another's behind two"),
+        pytest.param(bytes(10), 2, id="a size, and nothing else"),
+        pytest.param(BLOCK, 0, id="all whole"),
+        pytest.param(BLOCK[:10], 0, id="torn, without a hole"),
+        pytest.param(BLOCK[:8] + b"another's\n\0", 0, id="another's hole"),
+        pytest.param(b"another's\n" + bytes(4), 0, id="another's"),
+        pytest.param(b"", 0, id="nothing"),
+    ],
+)
+def test_holes_that_loss_of_power_made_in_a_block_are_told_and_filled(
+    log_path: Path, descriptor: int, there: bytes, holed: int
+):
+    """Where only a block's own bytes and zeros stand, its lines are written over them; all else is left alone."""
+    log_path.write_bytes(b"before\n" + there)
+
+    assert holed_lines(descriptor, len(b"before\n"), LINES) == holed
+
+    filled = b"".join(LINES[:holed])
+    with log_path.open("r+b", buffering=0) as file:
+        fill_holes(file.fileno(), len(b"before\n"), LINES[:holed])
+    assert log_path.read_bytes() == b"before\n" + filled + there[len(filled) :]
 
 
 def test_failed_append_is_cut_back_to_its_whole_lines(log_path: Path, descriptor: int):
