@@ -28,7 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, final
 
 import orjson
 
@@ -135,6 +135,7 @@ class Pending:
         return taken
 
 
+@final
 class File(Pending):
     """A file: what is on the disk for sure, and the changes since."""
 
@@ -205,6 +206,7 @@ def entered(names: dict[str, int], entries: list[Entry]) -> dict[str, int]:
     return there
 
 
+@final
 class Folder(Pending):
     """A directory: the names in it that are on the disk for sure, and the changes since."""
 
@@ -304,11 +306,16 @@ def old_disk(root: Path, before: Path) -> Disk:
     """Return the disk at *root* as it was when what stands in *before* was copied from it."""
     disk = Disk(before)
     disk.root = str(root)
-    disk.names = {str(root) + name[len(str(before)) :]: number for name, number in disk.names.items()}
+    disk.names = moved(disk.names, before, root)
     for node in disk.nodes.values():
-        if isinstance(node, Folder):
-            node.durable = {str(root) + name[len(str(before)) :]: number for name, number in node.durable.items()}
+        if not isinstance(node, File):
+            node.durable = moved(node.durable, before, root)
     return disk
+
+
+def moved(names: dict[str, int], before: Path, root: Path) -> dict[str, int]:
+    """Return *names* below *before* as they are below *root*."""
+    return {str(root) + name.removeprefix(str(before)): number for name, number in names.items()}
 
 
 def moments(calls: list[Call], disk: Disk, acks_path: str) -> Iterator[list[str]]:
@@ -345,12 +352,22 @@ def live(folder: Path, scenario: Scenario, options: dict[str, Any]) -> tuple[lis
     (folder / "disk").mkdir()
     waits = orjson.dumps({**options, "batch_size": 1000, "flush_interval": 1000}).decode()
     for number in range(scenario.orphans):
-        orphan = [sys.executable, "-c", WRITER, folder, f"orphan{number}", "2", "6", "0", waits]
+        orphan = [sys.executable, "-c", WRITER, str(folder), f"orphan{number}", "2", "6", "0", waits]
         subprocess.run(orphan, check=True)
     before = folder / "before"
     shutil.copytree(folder / "disk", before)
     life = [*map(str, (scenario.threads, scenario.records, 1)), orjson.dumps(options).decode()]
-    traced = [*strace(folder / "trace", CALLS), "-e", SLOW_SYNCS, sys.executable, "-c", WRITER, folder, "writer", *life]
+    traced = [
+        *strace(folder / "trace", CALLS),
+        "-e",
+        SLOW_SYNCS,
+        sys.executable,
+        "-c",
+        WRITER,
+        str(folder),
+        "writer",
+        *life,
+    ]
     subprocess.run(traced, check=True)
     return calls_of(folder / "trace"), before
 
@@ -453,7 +470,7 @@ def main() -> int:
     logging.raiseExceptions = False
     print(f"seed {arguments.seed}", flush=True)
     names = [arguments.only] if arguments.only else list(SCENARIOS)
-    total, failures = 0, []
+    total, failures = 0, list[str]()
     for name in names:
         tried, count, wrong = try_states(name, arguments.seconds / len(names), arguments.seed)
         print(f"{name}: {tried} states at {count} moments", *wrong, sep="\n  ", flush=True)

@@ -342,19 +342,22 @@ class Journal(_Files):
         Raises:
             OSError: It may not be, now or ever: :meth:`begin_behind_synced` and store it once more.
         """
+        copies: list[int] = []
         with lock:
             target, made, left = self.next_seq, self._names_made, self._unsynced[:]
-            copies = [os.dup(file.fileno()) for file in left]  # others may begin a segment, or close us, meanwhile
-            if self._segment is not None:
-                copies.append(os.dup(self._descriptor))
+            files = [*left, *([self._segment] if self._segment is not None else [])]
             if made != self._names_synced:
-                copies.append(os.dup(self._lock.fileno()))  # in which stands that it is synced
+                files.append(self._lock)  # in which stands that it is synced
+            try:  # copies, for others may begin a segment, or close us, meanwhile
+                copies.extend(os.dup(file.fileno()) for file in files)
+            except OSError:
+                _close(copies)
+                raise
         try:
             for copy in copies:
                 _append.sync_file(copy)
         finally:
-            for copy in copies:
-                os.close(copy)
+            _close(copies)
         if made != self._names_synced:
             sync_directory(self._path(""))
             self._names_synced = made
@@ -666,7 +669,7 @@ def note_location(path: str, options: Options) -> None:
 def _make_directory(directory: str, options: Options, like: str) -> None:
     made = make_directory(directory, options.directory_mode, like)
     if options.durability == "power":
-        for one in made:
+        for one in made or [directory]:  # whoever made it before us may not have synced it
             sync_directory(one)
 
 
@@ -700,6 +703,11 @@ def _let_go(*files: OwnFile | None) -> None:
         if file is not None:
             with suppress(OSError):
                 file.close()
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _unlink(path: str) -> None:

@@ -76,9 +76,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
     def _open_early(self) -> None:
         """Open all descriptors now, so that a full descriptor table later does not matter; other faults can wait."""
         try:
-            made = make_directory(os.path.dirname(self.baseFilename), self.options.directory_mode)
-            for directory in made if self.is_synced else ():
-                sync_directory(directory)
+            self._make_directory(os.path.dirname(self.baseFilename))
             self._open_stream()
             self._open_lockfile()
         except LogPathError:
@@ -105,6 +103,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
 
     def _open_stream(self) -> int:
         if self.stream is None or not self.stream.is_ours():  # closed, by us or by a daemoniser
+            self._synced = None  # a new file may have the number of one that was removed
             self.stream = self._open_file(self.baseFilename, os.O_RDWR | os.O_APPEND)
         return self.stream.fileno()
 
@@ -112,8 +111,13 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         try:
             return open_regular(path, flags, self.options.file_mode, like=self._owned_like())
         except FileNotFoundError:  # somebody removed the directory
-            make_directory(os.path.dirname(path), self.options.directory_mode)
+            self._make_directory(os.path.dirname(path))
             return open_regular(path, flags, self.options.file_mode)
+
+    def _make_directory(self, directory: str) -> None:
+        made = make_directory(directory, self.options.directory_mode)
+        for one in (made or [directory]) if self.is_synced else ():  # whoever made it before us may not have synced it
+            sync_directory(one)
 
     def _owned_like(self) -> str:
         """Return the file whose owner gets what root makes anew: the log, or where it was renamed the last of it."""
@@ -168,14 +172,18 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
 
     def _sync_before(self, descriptor: int, start: int) -> None:
         """
-        Make durable what others have appended since our last block, so that ours cannot stand behind a hole.
+        Make durable the log's name, and what others have appended since our last block: ours is not behind a hole.
 
         Raises:
-            WriteError: It could not be; the file is left as it is for good.
+            WriteError: The log could not be synced; it is left as it is for good.
+            OSError: Its name could not be, or there is no descriptor for that now.
         """
         info = os.fstat(descriptor)
+        if self._synced is None or self._synced[:2] != (info.st_dev, info.st_ino):
+            sync_directory(self.baseFilename)
         if start and self._synced != (info.st_dev, info.st_ino, start):
             self._sync_log(descriptor, start, start)
+        self._synced = (info.st_dev, info.st_ino, start)
 
     def _sync_log(self, descriptor: int, start: int, end: int) -> None:
         """
@@ -185,11 +193,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             WriteError: It could not be synced. What is sealed is never written nor synced again.
         """
         info = os.fstat(descriptor)
-        is_new = self._synced is None or self._synced[:2] != (info.st_dev, info.st_ino)
         try:
             _append.sync_file(descriptor)
-            if is_new:
-                sync_directory(self.baseFilename)
         except OSError as error:
             sealed = self._seal(descriptor, start, end)
             raise WriteError(
@@ -244,8 +249,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         with contextlib.suppress(OSError):
             if stream and not stream.closed and (found := _append.arrived_lines(stream.fileno(), intent.start, lines)):
                 if is_synced:
-                    size = os.fstat(stream.fileno()).st_size
-                    self._sync_log(stream.fileno(), size, size)
+                    size, end = os.fstat(stream.fileno()).st_size, intent.start + sum(map(len, lines[:found]))
+                    self._sync_log(stream.fileno(), intent.start if size == end else size, size)
                 if found == len(lines) or not _append.holed_lines(stream.fileno(), intent.start, lines):
                     return found
         there: list[tuple[str, int]] | None = None
@@ -267,11 +272,20 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
                     self._fill_holes(path, start, lines[:holed])
                     return holed
                 if found and is_synced:
-                    _append.sync_file(descriptor)
+                    self._sync_arrived(descriptor, path)
                 if found:
                     return found
         packed = (path for path in rotated if path.endswith(".gz"))
         return next(filter(None, (arrived_in_compressed(path, start, lines) for path in packed)), None)
+
+    @staticmethod
+    def _sync_arrived(descriptor: int, path: str) -> None:
+        try:
+            _append.sync_file(descriptor)
+        except OSError as error:
+            raise WriteError(
+                f"{path} could not be synced ({error}); what was just found in it is appended anew"
+            ) from error
 
     def _fill_holes(self, path: str, start: int, lines: list[bytes]) -> None:
         # Not cut off, to be appended once more: whoever came back before us may have appended behind them.

@@ -305,6 +305,10 @@ class BatchFileHandler(SharedFileHandler):
             try:
                 self._append_waiting(self.queue.position, deadline_s)
             except _FAULTS as error:
+                intent = self.queue.intent  # as in _write_in_turn: what may be in the file cannot be refused
+                if intent is not None and record.line in self.queue.first(intent.lines):
+                    self._note(error)
+                    return
                 if self.queue.withdraw(record, from_journal=True):
                     self.refuse(record, f"it may not survive loss of power: {reason}; {error}", is_counted=True)
                     return
@@ -390,14 +394,12 @@ class BatchFileHandler(SharedFileHandler):
         try:
             block = b"".join(lines)
             _append.append_block(descriptor, block, path=self.baseFilename)
-            if source.is_synced:
-                self._sync_log(descriptor, start, start + len(block))
+            self._sync_appended(source, descriptor, start, start + len(block))
         except AppendError as error:
             self._must_be(writer_id)
             whole, whole_bytes = _whole(lines, error.written_bytes)
             if _append.cut_back(descriptor, start + whole_bytes, expected=start + error.written_bytes):
-                if source.is_synced and whole:
-                    self._sync_log(descriptor, start, start + whole_bytes)
+                self._sync_appended(source, descriptor, start, start + whole_bytes)
                 source.consume(whole)
             else:  # the file is not as told: a TimeoutError from a signal handler is an OSError too, behind the write
                 self._settle_intent(source)
@@ -406,6 +408,16 @@ class BatchFileHandler(SharedFileHandler):
             self._writes_since_s = None
         self._must_be(writer_id)
         source.consume(len(lines))
+
+    def _sync_appended(self, source: LineQueue | Orphan, descriptor: int, start: int, end: int) -> None:
+        try:
+            if source.is_synced and start != end:
+                self._sync_log(descriptor, start, end)
+        except WriteError:
+            # Nobody may look for it and sync it once more. Where the log can be neither cut back nor renamed it may
+            # stand there twice: rather than nowhere.
+            source.consume(0)
+            raise
 
     def _must_be(self, writer_id: str) -> None:
         if self.queue.writer_id != writer_id:
@@ -418,9 +430,8 @@ class BatchFileHandler(SharedFileHandler):
             return
         try:
             arrived = self._arrived(intent, source.first(intent.lines), is_synced=source.is_synced)
-        except (WriteError, OSError):
-            if source.is_synced:  # they stand there, but may not after loss of power: rather twice than lost
-                source.consume(0)
+        except WriteError:  # they stand there, but may not after loss of power; as in _sync_appended
+            source.consume(0)
             raise
         source.consume(arrived)
 

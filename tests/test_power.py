@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from helpers import assert_all_there_once
 
 from ai_response_logging._journal import Journal
 from ai_response_logging._journal_format import Intent
 from ai_response_logging._options import Options
+from ai_response_logging.errors import WriteError
 from ai_response_logging.handler import AIResponseHandler
 from ai_response_logging.record import seal, tail_of
 
@@ -59,3 +64,131 @@ def test_holes_in_a_block_are_filled_also_when_somebody_has_logged_behind_them(
     there = [json.loads(line)["record_id"] for line in log_path.read_bytes().splitlines()]
     assert sorted(there) == sorted([*(f"left-{n}" for n in range(4)), "after", *(["another"] if behind else [])])
     assert not list(Path(f"{log_path}.journal").glob("*"))
+
+
+class Syncs:
+    """Notes what is synced, by name, and can refuse."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[str] = []
+        self.refuse: dict[str, int] = {}
+        self._fdatasync, self._fsync = os.fdatasync, os.fsync
+        monkeypatch.setattr(os, "fdatasync", lambda descriptor: self._sync(descriptor, self._fdatasync))
+        monkeypatch.setattr(os, "fsync", lambda descriptor: self._sync(descriptor, self._fsync))
+
+    def _sync(self, descriptor: int, really: Callable[[int], None]) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        self.made.append(path)
+        for end, number in self.refuse.items():
+            if path.endswith(end):
+                raise OSError(number, os.strerror(number), path)
+        really(descriptor)
+
+    def of(self, path: Path) -> int:
+        """Return how often *path* was synced, and begin anew."""
+        count = self.made.count(str(path))
+        self.made.clear()
+        return count
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> Syncs:
+    """Return what is synced from now on."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("names of descriptors are read from /proc")
+    return Syncs(monkeypatch)
+
+
+@pytest.fixture
+def handler(log_path: Path) -> Iterator[AIResponseHandler]:
+    """Attach a handler at power, which writes when it is told to."""
+    handler = AIResponseHandler(log_path, **POWER)
+    yield handler
+    handler.close()
+
+
+def test_name_of_a_log_is_synced_before_the_first_block_also_of_one_made_anew(
+    handler: AIResponseHandler, log_path: Path, syncs: Syncs
+):
+    """Whoever removes the log: the new one, which may get the old one's number, has a durable name, too."""
+    log(handler, "first")
+    assert handler.flush()
+    assert syncs.of(log_path.parent) == 1
+
+    log(handler, "second")
+    assert handler.flush()
+    assert syncs.of(log_path.parent) == 0
+
+    log_path.unlink()
+    log(handler, "third")
+    assert handler.flush()
+    assert syncs.of(log_path.parent) == 1
+
+
+def test_directory_that_others_made_is_synced_all_the_same(log_path: Path, syncs: Syncs):
+    """A writer at crash may have made the journal's and the log's directory a moment ago, and synced neither."""
+    log_path = log_path.parent / "made" / log_path.name
+    log_path.parent.mkdir()
+    Path(f"{log_path}.journal").mkdir()
+
+    AIResponseHandler(log_path, **POWER).close()
+
+    assert {str(log_path.parent), str(log_path.parent.parent)} <= set(syncs.made)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_name_that_cannot_be_synced_makes_lines_wait_and_seals_nothing(
+    handler: AIResponseHandler, log_path: Path, syncs: Syncs, number: int
+):
+    """Nothing is appended to a log whose name may not last; what waits is durable in the journal, and goes later."""
+    syncs.refuse[str(log_path.parent)] = number
+    assert log(handler, "waits") == "queued"
+    assert not handler.flush(0.05)
+    assert not log_path.read_bytes()
+
+    syncs.refuse.clear()
+    assert handler.flush()
+    assert_all_there_once(log_path, ["waits"])
+    assert not list(log_path.parent.glob("*.sealed-*"))
+
+
+def test_log_that_cannot_be_synced_is_sealed_and_not_asked_again(
+    handler: AIResponseHandler, log_path: Path, syncs: Syncs
+):
+    """What the kernel gave up once it may call durable the next time: the lines go to a new file instead."""
+    log(handler, "home")
+    assert handler.flush()
+    syncs.refuse[str(log_path)] = errno.EIO
+    log(handler, "waits")
+    with pytest.raises(WriteError, match="sealed"):
+        handler._pipeline.writer.attempt(1.0)
+    syncs.refuse.clear()
+    syncs.made.clear()
+    assert handler.flush()
+
+    [sealed] = log_path.parent.glob(f"{log_path.name}.sealed-*")
+    assert [json.loads(line)["record_id"] for line in sealed.read_bytes().splitlines()] == ["home"]
+    assert [json.loads(line)["record_id"] for line in log_path.read_bytes().splitlines()] == ["waits"]
+    assert str(sealed) not in syncs.made
+
+
+def test_full_descriptor_table_leaves_no_copy_of_a_descriptor_behind(
+    handler: AIResponseHandler, monkeypatch: pytest.MonkeyPatch
+):
+    """A sync that gets only the first of its descriptors gives that one back."""
+    journal = handler._pipeline.queue.keeper
+    assert journal is not None
+    dup, made = os.dup, list[int]()
+
+    def last(descriptor: int) -> int:
+        if made:
+            raise OSError(errno.EMFILE, "no more")
+        made.append(dup(descriptor))
+        return made[0]
+
+    monkeypatch.setattr(os, "dup", last)
+    with pytest.raises(OSError, match="no more"):
+        journal.sync(handler._pipeline.queue.lock)
+
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(made[0])
