@@ -290,7 +290,8 @@ class Disk:
         bytes_of: dict[int, bytes] = {}  # a file with two names is one
         folders = [0]
         while folders:
-            for path, number in self.nodes[folders.pop()].after_loss(way, chance).items():
+            folder = self.nodes[folders.pop()]
+            for path, number in folder.after_loss(way, chance).items() if not isinstance(folder, File) else ():
                 node = self.nodes[number]
                 if isinstance(node, Folder):
                     there[path] = None

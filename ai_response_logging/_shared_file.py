@@ -207,6 +207,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         """Give the log another name, without the block from *start* to *end*; say what became of it."""
         if not _append.cut_back(descriptor, start, expected=end):
             return "it cannot even be cut back"
+        if not start:  # what comes is new to the kernel: there is nothing in it that could seem to be durable
+            return "it is empty again"
         try:
             sealed = _rotate.rotate(self.baseFilename, "sealed")
             sync_directory(sealed)

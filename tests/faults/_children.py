@@ -99,7 +99,7 @@ def several(prefix, count, size):
 _threads, _raised, _resting = [], [], threading.Event()
 
 
-def load(threads):
+def load(threads, prefix="t"):
     """Let so many threads log until they may rest."""
     def work(name):
         number = 0
@@ -112,7 +112,7 @@ def load(threads):
             note(took_s=time.monotonic() - began_s)
             number += 1
 
-    _threads.extend(threading.Thread(target=work, args=(f"t{n}",), daemon=True) for n in range(threads))
+    _threads.extend(threading.Thread(target=work, args=(f"{prefix}{n}",), daemon=True) for n in range(threads))
     for thread in _threads:
         thread.start()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from _children import Notes, SmallDisk, run_or_skip
+from _disks import Disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,3 +74,26 @@ def others_directory() -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place)
+
+
+@pytest.fixture(params=["ext4", "xfs"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    """Mount a file system that a test may kill."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    if shutil.which(f"mkfs.{request.param}") is None:
+        pytest.skip(f"there is no mkfs.{request.param}")
+    disk = Disk(request.param, tmp_path / "disk", tmp_path / "image")
+    try:
+        disk.mount()
+        yield disk
+    finally:
+        disk.remove()
+
+
+@pytest.fixture(scope="session")
+def shim_sync(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the shim that makes a process's own syncs fail; see there."""
+    library = tmp_path_factory.mktemp("shim") / "shim_sync.so"
+    run_or_skip("gcc", "-O1", "-shared", "-fPIC", "-o", library, SHIM.with_name("shim_sync.c"), "-ldl")
+    return library

@@ -2,82 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import struct
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from _children import Notes, Writer, assert_kept, assert_sums, run_or_skip, writer
+from _children import Notes, Writer, assert_kept, assert_sums, writer
+from _disks import SYNCED, UNSYNCED, Disk
 from helpers import assert_all_there_once
 
 from ai_response_logging import AIResponseHandler
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
-SHUT_DOWN = 0x8004587D  # XFS_IOC_GOINGDOWN; ext4 has taken it over as EXT4_IOC_SHUTDOWN
-SYNCED, UNSYNCED = 0, 2
 THREADS = 4
 LOADED: dict[str, Any] = {"durability": "crash", "batch_size": 10, "flush_interval": 0.05, "caller_timeout": 0.2}
 SLACK_S = 5.0  # for a machine that does other things, beyond the bound that a call has
-
-
-class Disk:
-    """A real file system in a file, which can die; a repaired one then takes its place, while the dead one is open."""
-
-    def __init__(self, kind: str, place: Path, image: Path) -> None:
-        self.kind, self.path, self._image = kind, place, image
-        self._devices: list[str] = []
-        self._mounted = 0
-        with image.open("wb") as file:
-            file.truncate(320 << 20)  # the least that mkfs.xfs makes
-        run_or_skip(f"mkfs.{kind}", "-q", image)
-        place.mkdir()
-
-    def mount(self) -> None:
-        """Mount it, over the dead one if there is one, as whoever repairs it does."""
-        self._devices.append(run_or_skip("losetup", "--find", "--show", self._image))
-        options = {"ext4": "errors=remount-ro", "xfs": "nouuid"}  # the dead one has the same UUID
-        run_or_skip("mount", "-o", options[self.kind], self._devices[-1], self.path)
-        self._mounted += 1
-
-    def shut_down(self, flag: int) -> None:
-        """Let every later access fail; what was written before is on the disk first if the *flag* says so."""
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.ioctl(folder, SHUT_DOWN, struct.pack("I", flag))
-        finally:
-            os.close(folder)
-
-    def remount(self, options: str) -> None:
-        """Mount it again with other *options*."""
-        run_or_skip("mount", "-o", f"remount,{options}", self.path)
-
-    def remove(self) -> None:
-        """Give everything back."""
-        for _ in range(self._mounted):
-            subprocess.run(["umount", "-l", self.path], check=True)
-        for device in self._devices:
-            subprocess.run(["losetup", "-d", device], check=True)
-
-
-@pytest.fixture(params=["ext4", "xfs"])
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    """Mount a file system that a test may kill."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount")
-    if shutil.which(f"mkfs.{request.param}") is None:
-        pytest.skip(f"there is no mkfs.{request.param}")
-    disk = Disk(request.param, tmp_path / "disk", tmp_path / "image")
-    try:
-        disk.mount()
-        yield disk
-    finally:
-        disk.remove()
 
 
 def await_notes(one: Writer, notes: Notes, more: int) -> list[str]:
