@@ -3,7 +3,8 @@ Start a new file when one is full or its time is over, and keep as many old ones
 
 One rename under the lock: whatever moment a process is killed at, every record stands in a file whose name readers
 know. The cost does not depend on how many files there are, since the new name is the time, not a number to shift.
-Old files are deleted outside the lock, and only when the user says how much to keep.
+Names must sort as the files were put aside, whatever somebody does to the clock: the lock file keeps the last one, and
+no later file gets one before it. Old files are deleted outside the lock, and only when the user says how much to keep.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import re
 import time
 from contextlib import suppress
 from datetime import date, datetime, timedelta
-from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from ._paths import utc_suffix
 
 if TYPE_CHECKING:
+    from io import FileIO
+
     from ._options import Options
 
 __all__ = [
@@ -38,13 +40,18 @@ _WAS_LOG: Final = re.compile(r"(\.(sealed-)?[\d.-]*\d(T\d{6}\.\d{6}Z)?|-\d[\d-]*
 _SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": 86_400}
 _DAY_S: Final = 86_400
 _NEVER: Final = float("inf")
-_TICKS: Final = 100  # so many names are asked of the clock; then it stands still
-_AHEAD_S: Final = 366 * _DAY_S
+_MOMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
+_MOMENT_FORMAT: Final = "%Y%m%dT%H%M%S.%fZ"
+_MOMENT_BYTES: Final = len("20261123T190541.000123Z")
+_TICK: Final = timedelta(microseconds=1)
 
 
-def rotate(path: str, why: str = "") -> str:
+def rotate(path: str, why: str = "", lock_file: FileIO | None = None) -> str:
     """
     Rename *path* to ``<path>.<UTC>``, or ``<path>.<why>-<UTC>``, and return the new name.
+
+    It is the time, unless that is not behind the last name in *lock_file*, or, where none is noted, behind those that
+    stand there: a clock may have been set back, or was ahead. Then it is the next one behind that.
 
     Raises:
         OSError: It could not be renamed; nothing has changed.
@@ -52,14 +59,46 @@ def rotate(path: str, why: str = "") -> str:
     Durability: Atomic; the name survives loss of power only after a sync of the directory.
     Threads: Under the cross-process lock, so that no two processes choose one name.
     """
-    for attempt in count():
-        # A clock that a test has frozen never ticks: waiting for it under the lock would be for ever.
-        moment = utc_suffix() if attempt < _TICKS else utc_suffix(time.time() + attempt / 1e6)
-        target = f"{path}.{why}-{moment}" if why else f"{path}.{moment}"
-        if not os.path.lexists(target) and not os.path.lexists(f"{target}.gz"):
-            break
+    moment, last = utc_suffix(), _noted(lock_file) or _newest(path)
+    if moment <= last:
+        moment = _behind(last) or moment
+    while os.path.lexists(target := f"{path}.{why}-{moment}" if why else f"{path}.{moment}") or os.path.lexists(
+        f"{target}.gz"
+    ):
+        moment = _behind(moment) or utc_suffix()
+    if lock_file is not None:
+        # Before the rename: killed in between, we have skipped a name; the other way round it would be given twice.
+        with suppress(OSError):  # no room for it: then the names themselves are looked at
+            os.pwrite(lock_file.fileno(), moment.encode(), 0)
     os.rename(path, target)
     return target
+
+
+def _noted(lock_file: FileIO | None) -> str:
+    """Return the time in the last name that was given, as *lock_file* has it; empty if it has none."""
+    if lock_file is None:
+        return ""
+    with suppress(OSError, UnicodeDecodeError):
+        text = os.pread(lock_file.fileno(), _MOMENT_BYTES, 0).decode("ascii")
+        return text if _MOMENT.fullmatch(text) and _behind(text) else ""
+    return ""
+
+
+def _newest(path: str) -> str:
+    """Return the latest time in the names of files that were the log at *path*; empty if there is none."""
+    moments: list[str] = []
+    with suppress(OSError):  # it may be searched but not listed: then the clock must do
+        names = filter(_WAS_LOG.match, _names_behind(path))
+        moments = sorted(found[0] for name in names if (found := _MOMENT.search(name)))
+    return next((moment for moment in reversed(moments) if _behind(moment)), "")
+
+
+def _behind(moment: str) -> str:
+    """Return the time that follows *moment*, as names have it; empty if no calendar has one of them."""
+    try:
+        return (datetime.fromisoformat(moment) + _TICK).strftime(_MOMENT_FORMAT)
+    except (ValueError, OverflowError):
+        return ""
 
 
 def next_rollover(start_s: float, when: str, interval: int, *, utc: bool) -> float:
@@ -142,7 +181,8 @@ def remove_surplus(path: str, options: Options) -> list[str]:
     Delete the rotated files of *path* that *options* does not want kept, the oldest first; return their names.
 
     Kept are ``backup_count`` files, those that were rotated within ``retain_days``, and what fits into
-    ``max_total_bytes`` together with the live file; each is off at 0.
+    ``max_total_bytes`` together with the live file; each is off at 0. A name ahead of the clock does not say when a
+    file was rotated; then its last change does.
 
     Raises:
         OSError: The directory could not be listed, or a file not deleted; all others are.
@@ -170,15 +210,12 @@ def remove_surplus(path: str, options: Options) -> list[str]:
 
 def _surplus(path: str, sizes: dict[str, int], options: Options) -> list[str]:
     """Return which of the rotated files with these *sizes* (bytes) are not to be kept, oldest first."""
-    now_s, begin = time.time(), len(path) + 1
-    # A clock that was years ahead once has left names that would stay the newest for years, and every file since then
-    # would be deleted at once.
-    ahead = utc_suffix(now_s + _AHEAD_S)
-    oldest_first = sorted(sizes, key=lambda stem: (stem[begin:] < ahead, stem))
+    now_s, begin, oldest_first = time.time(), len(path) + 1, sorted(sizes)
     doomed = set(oldest_first[: -options.backup_count] if options.backup_count else [])
     if options.retain_days:
         oldest = utc_suffix(now_s - options.retain_days * _DAY_S)
-        doomed.update(stem for stem in sizes if stem[begin:] < oldest)
+        now = utc_suffix(now_s)
+        doomed.update(stem for stem in sizes if (_changed(stem) if stem[begin:] > now else stem[begin:]) < oldest)
     if options.max_total_bytes:
         # The live file has just been begun, and will grow.
         total = max(_size_of(path), options.max_bytes) + sum(sizes.values())
@@ -188,6 +225,14 @@ def _surplus(path: str, sizes: dict[str, int], options: Options) -> list[str]:
             doomed.add(stem)
             total -= sizes[stem]
     return [stem for stem in oldest_first if stem in doomed]
+
+
+def _changed(stem: str) -> str:
+    """Return when the rotated file *stem*, compressed or not, was last changed, as names have it."""
+    for file in (stem, f"{stem}.gz"):
+        with suppress(OSError):
+            return utc_suffix(os.stat(file).st_mtime)
+    return utc_suffix()
 
 
 def _size_of(path: str) -> int:

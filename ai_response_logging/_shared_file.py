@@ -210,7 +210,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         if not start:  # what comes is new to the kernel: there is nothing in it that could seem to be durable
             return "it is empty again"
         try:
-            sealed = _rotate.rotate(self.baseFilename, "sealed")
+            sealed = _rotate.rotate(self.baseFilename, "sealed", self.stream_lock)
             sync_directory(sealed)
         except OSError as error:
             return f"it cannot even be renamed ({error})"
@@ -341,7 +341,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
 
     def doRollover(self) -> None:  # noqa: N802  the parent's name
         """Start a new file; the old one keeps every line under a new name. Under the lock."""
-        _rotate.rotate(self.baseFilename)
+        _rotate.rotate(self.baseFilename, lock_file=self.stream_lock)
         self._close_log()
         self.rotations += 1
         self._has_surplus = self._is_untidy = True

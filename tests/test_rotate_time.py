@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ai_response_logging import _rotate, _shared_file
 from ai_response_logging._options import WHEN, Options
+from ai_response_logging._paths import utc_suffix
 from ai_response_logging._rotate import next_rollover, period, remove_surplus, rotate
 from ai_response_logging.writer import BatchFileHandler
 
@@ -247,14 +248,67 @@ def test_rotation_under_a_clock_that_stands_still_finds_a_free_name(log_path: Pa
     assert [file.read_text() for file in log_files(log_path)] == ["0\n", "1\n", "2\n"]
 
 
-def test_clock_that_was_years_ahead_once_does_not_make_retention_delete_what_is_new(log_path: Path):
-    """Names that a wrong clock has left are the first to go, or every later file would be deleted at once."""
-    wrong = [f"{log_path}.20900101T00000{number}.000000Z" for number in range(2)]
-    right = [f"{log_path}.2026010{number}T000000.000000Z" for number in range(1, 4)]
-    for file in [*wrong, *right]:
-        Path(file).write_bytes(b"x\n")
+@pytest.fixture
+def rotate_at(log_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Give a function that rotates a log, with its lock file, when the clock says so; it returns the new name."""
+    with log_path.with_name("lock").open("w+b", buffering=0) as lock_file:
 
-    assert remove_surplus(str(log_path), Options(backup_count=2)) == [*wrong, right[0]]
+        def rotate_it(moment: str) -> str:
+            now_s = at(moment)
+            monkeypatch.setattr(_rotate, "utc_suffix", lambda time_s=now_s: utc_suffix(time_s))
+            monkeypatch.setattr(_rotate.time, "time", lambda: now_s)
+            log_path.write_bytes(b"x\n")
+            return rotate(str(log_path), lock_file=lock_file)
+
+        yield rotate_it
+
+
+CLOCKS = {
+    "an hour back": ["2026-11-23T12:00", "2026-11-23T11:00", "2026-11-23T11:01", "2026-11-23T12:02"],
+    "a day ahead and back": ["2026-11-23T12:00", "2026-11-24T12:00", "2026-11-23T12:01", "2026-11-23T12:02"],
+    "1972 and back": ["2026-11-23T12:00", "1972-01-01T00:00", "1972-01-01T00:01", "2026-11-23T12:02"],
+    "2040 and back": ["2026-11-23T12:00", "2040-11-24T12:00", "2026-11-23T12:01", "2026-11-23T12:02"],
+    "the end of the calendar": ["2026-11-23T12:00", "9999-12-31T23:59:59", "2026-11-23T12:01"],
+}
+
+
+@pytest.mark.parametrize("lose", [False, True], ids=["noted", "the lock file is new each time"])
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_names_sort_as_files_were_rotated_whatever_the_clock_did(
+    log_path: Path, rotate_at: Callable[[str], str], clock: str, lose: bool
+):
+    """A clock that is set gives no file a place before an older one, and retention deletes the oldest first."""
+    names = []
+    for moment in CLOCKS[clock]:
+        names.append(rotate_at(moment))
+        if lose:
+            os.truncate(log_path.with_name("lock"), 0)
+
+    assert names == sorted(names)
+    assert list(map(str, log_files(log_path))) == names
+    assert remove_surplus(str(log_path), Options(backup_count=1)) == names[:-1]
+
+
+def test_name_that_no_calendar_has_is_passed_over(log_path: Path, rotate_at: Callable[[str], str]):
+    """A stranger's file with an impossible time in its name does not stop rotation, nor does nonsense in the lock."""
+    Path(f"{log_path}.99999999T999999.999999Z").touch()
+    log_path.with_name("lock").write_bytes(b"99999999T999999.999999Z")
+
+    assert rotate_at("2026-11-23T12:00") == f"{log_path}.20261123T120000.000000Z"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_age_of_a_file_whose_name_is_ahead_is_that_of_its_last_change(
+    log_path: Path, rotate_at: Callable[[str], str], packed: bool
+):
+    """After a clock in 2040 `retain_days` still deletes what is old, and nothing that is new or of unknown age."""
+    unknown, old, new = (rotate_at(moment) for moment in ("2040-01-01T00:00", "2026-11-01T00:00", "2026-11-23T00:00"))
+    for file, changed in (unknown, "2040-01-01T00:00"), (old, "2026-11-01T00:00"), (new, "2026-11-23T00:00"):
+        os.utime(file, (at(changed), at(changed)))
+        if packed:
+            os.rename(file, f"{file}.gz")
+
+    assert remove_surplus(str(log_path), Options(retain_days=7)) == [old + ".gz" * packed]
 
 
 # --- in the writer --------------------------------------------------------------------------------------------------

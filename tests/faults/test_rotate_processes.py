@@ -33,7 +33,7 @@ from ai_response_logging.handler import AIResponseHandler
 log, options, name, records = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 logging.raiseExceptions = False
 rotated, rotate = [], _rotate.rotate
-_rotate.rotate = lambda path: rotated.append(rotate(path)) or rotated[-1]
+_rotate.rotate = lambda path, **how: rotated.append(rotate(path, **how)) or rotated[-1]
 handler = AIResponseHandler(log, **options)
 print("ready", flush=True)
 sys.stdin.readline()
