@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 from ._paths import OwnFile, create_file, utc_suffix
@@ -31,6 +32,7 @@ __all__ = [
     "cut_back",
     "fill_holes",
     "holed_lines",
+    "piece_bytes",
     "repair_tail",
     "run_of",
     "sync_file",
@@ -141,6 +143,14 @@ def fill_holes(descriptor: int, start: int, lines: Sequence[bytes]) -> None:
     sync_file(descriptor)
 
 
+def piece_bytes(descriptor: int, start: int, lines: Sequence[bytes]) -> int:
+    """Return how many bytes of the first of *lines*, but not all of it, end the file from byte *start* on; else 0."""
+    if not lines:
+        return 0
+    found = os.pread(descriptor, len(lines[0]), start)
+    return len(found) if len(found) < len(lines[0]) and lines[0].startswith(found) else 0
+
+
 def cut_back(descriptor: int, size: int, *, expected: int) -> bool:
     """
     Cut the file back from *expected* bytes to *size* after a failed append; False if that cannot be done.
@@ -215,7 +225,11 @@ def _last_line_start(descriptor: int, size: int) -> int:
 
 
 def _copy_aside(descriptor: int, start: int, end: int, path: str, file_mode: int) -> str:
-    torn = f"{path}.torn-{utc_suffix()}"
+    torn = first = f"{path}.torn-{utc_suffix()}"
+    for number in count(1):
+        if not os.path.lexists(torn):
+            break
+        torn = f"{first}-{number}"  # a clock that was set back, or stands still
     target = create_file(torn, os.O_WRONLY, file_mode, like=path)
     try:
         while start < end:

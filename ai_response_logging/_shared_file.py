@@ -258,13 +258,14 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         there: list[tuple[str, int]] | None = None
         # Others compress and rename old files without our lock: one that moves behind our back must not be missed.
         while there != (there := _rotate.numbered(self.baseFilename)):
-            arrived = self._arrived_in([path for path, _ in there], intent.start, lines, is_synced=is_synced)
+            arrived = self._arrived_in([path for path, _ in there], intent, lines, is_synced=is_synced)
             if arrived is not None:
                 return arrived
         return 0
 
-    def _arrived_in(self, rotated: list[str], start: int, lines: list[bytes], *, is_synced: bool) -> int | None:
+    def _arrived_in(self, rotated: list[str], intent: Intent, lines: list[bytes], *, is_synced: bool) -> int | None:
         """Return how many of *lines* stand in the log or one of the *rotated* files; None if nothing of them does."""
+        start = intent.start
         plain = [self.baseFilename, *(path for path in rotated if not path.endswith(".gz"))]
         for path in plain:
             with contextlib.suppress(FileNotFoundError), open_regular(path, os.O_RDONLY, 0, create=False) as other:
@@ -275,6 +276,9 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
                     return holed
                 if found and is_synced:
                     self._sync_arrived(descriptor, path)
+                end = start + sum(map(len, lines[:found]))
+                if path != self.baseFilename and (found or os.fstat(descriptor).st_ino == intent.inode):
+                    self._cut_torn(path, end, _append.piece_bytes(descriptor, end, lines[found:]))
                 if found:
                     return found
         packed = (path for path in rotated if path.endswith(".gz"))
@@ -296,6 +300,21 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         self.faults.note(
             "holed", f"{path}: {len(lines)} lines, of which loss of power had taken parts, are whole again"
         )
+
+    def _cut_torn(self, path: str, end: int, size: int) -> None:
+        """
+        Cut the file back to *end*: the *size* bytes behind it are a piece of a line that we have, and will append.
+
+        Somebody renamed the log behind a writer that was killed in mid-append. Nobody appends there any more, so
+        nobody would set the piece aside, as for the log itself, and readers would meet it for ever.
+        """
+        if not size:
+            return
+        # One that we may not write stays as it is: no reason not to append.
+        with contextlib.suppress(OSError), open_regular(path, os.O_RDWR, 0, create=False) as file:
+            # Whoever still has it locked is in mid-append: somebody has deleted the lock file as well.
+            if _lock.try_acquire(file) and _append.cut_back(file.fileno(), end, expected=end + size):
+                self.faults.note("torn", f"{path}: a torn last line was cut off; the whole one follows in the log")
 
     # -- a new file, under the lock
 

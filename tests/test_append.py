@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ai_response_logging import _append
 from ai_response_logging._append import append_block, arrived_lines, cut_back, fill_holes, holed_lines, repair_tail
 from ai_response_logging._paths import make_directory, open_regular, utc_suffix
 from ai_response_logging.errors import AppendError, LogPathError
@@ -352,6 +353,19 @@ def test_any_tail_is_repaired_without_losing_a_byte(tmp_path: Path, data: bytes)
     left = log.read_bytes()
     assert left + b"".join(path.read_bytes() for path in torn_files(log)) == data
     assert not left or left.endswith(b"\n")
+
+
+def test_torn_lines_under_a_clock_that_stands_still_have_files_of_their_own(
+    log_path: Path, descriptor: int, monkeypatch: pytest.MonkeyPatch
+):
+    """A clock that is frozen, or set back to the same moment, does not make a second torn line stay in the log."""
+    monkeypatch.setattr(_append, "utc_suffix", lambda: "20261123T120000.000000Z")
+    for number in range(3):
+        os.write(descriptor, b"torn %d" % number)
+        assert repair_tail(descriptor, str(log_path), 0o600)
+
+    assert sorted(file.read_bytes() for file in torn_files(log_path)) == [b"torn 0", b"torn 1", b"torn 2"]
+    assert log_path.read_bytes() == b""
 
 
 @pytest.mark.parametrize("mask", [0, 0o077])

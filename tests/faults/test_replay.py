@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import gzip
 import json
 import logging
@@ -9,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,13 @@ from helpers import (
     run_child,
 )
 
-from ai_response_logging import _rotate
+from ai_response_logging import _rotate, read_log
 from ai_response_logging._journal import Journal
 from ai_response_logging._journal_format import Intent, lock_name, mark_name, segment_name, seq_of
 from ai_response_logging._options import Options
 from ai_response_logging.handler import AIResponseHandler
 from ai_response_logging.record import seal, tail_of
+from ai_response_logging.verify import verify_log
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -504,6 +507,47 @@ def test_block_that_was_torn_in_a_line_is_made_whole(log_path: Path):
 
     assert_all_there_once(log_path, ids_of(lines))
     assert [path.read_bytes() for path in log_path.parent.glob("*.torn-*")] == [lines[4][:30]]
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "others wrote"])
+@pytest.mark.parametrize(("arrived", "piece"), [(4, 30), (4, 1), (4, -1), (0, 30), (0, -1)])
+def test_log_renamed_behind_a_writer_killed_in_mid_line_keeps_no_piece_of_it(
+    log_path: Path, arrived: int, piece: int, others: bool
+):
+    """A rename right after the kill: the line comes once, and no reader meets its piece in the old file."""
+    lines = lines_of(20)
+    device, inode, start = write_log(log_path, *lines[:arrived], lines[arrived][:piece])
+    leave(log_path, lines, mark=(0, Intent(device, inode, start, 10, 0)))
+    log_path.rename(f"{log_path}.1")
+    if others:
+        becomes_another(log_path, 0)
+
+    open_and_close(log_path)
+
+    assert_all_there_once(log_path, ids_of([*lines, *(lines_of(30, writer_id="busy-0") if others else [])]))
+    assert Path(f"{log_path}.1").read_bytes() == b"".join(lines[:arrived])
+    assert verify_log(log_path).whole
+
+
+@pytest.mark.parametrize("tail", ["another's", "no piece of it", "locked", "in another file"])
+def test_torn_tail_of_a_renamed_log_that_may_be_somebody_elses_is_left_alone(log_path: Path, tail: str):
+    """Cut off is only what is a piece of the very next line, in the very file, with nobody at work there."""
+    lines = lines_of(20)
+    device, inode, start = write_log(log_path, *lines[:4] if tail != "in another file" else [])
+    torn = {"another's": b"torn", "no piece of it": lines[4][:30] + b"!"}.get(tail, lines[4][:30])
+    if tail == "in another file":
+        torn, inode = lines[0][:30], inode + 1
+    with log_path.open("ab") as file:
+        file.write(torn)
+    leave(log_path, lines, mark=(0, Intent(device, inode, start, 10, 0)))
+    renamed = log_path.rename(f"{log_path}.1")
+    with renamed.open("rb") as file:
+        if tail == "locked":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        open_and_close(log_path)
+
+    assert renamed.read_bytes().endswith(torn)
+    assert Counter(record["record_id"] for record in read_log(log_path)) == Counter(ids_of(lines))
 
 
 @pytest.mark.parametrize("meanwhile", ["rotated", "compressed"])
