@@ -43,6 +43,7 @@ _NEVER: Final = float("inf")
 _MOMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 _MOMENT_FORMAT: Final = "%Y%m%dT%H%M%S.%fZ"
 _MOMENT_BYTES: Final = len("20261123T190541.000123Z")
+_JUMP_S: Final = 60.0  # less is a clock that is being put right
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -176,6 +177,34 @@ def _names_behind(path: str) -> list[str]:
         )
 
 
+class _Calendar:
+    """
+    The time by which files are too old: the clock's, but a jump ahead counts only once it has lasted for a day.
+
+    Whoever sets the clock to 2040 by mistake must not find all files deleted when he sets it back.
+    """
+
+    def __init__(self) -> None:
+        self._lead_s = time.time() - time.monotonic()
+        self._ahead_since_s: float | None = None
+
+    def now_s(self) -> float:
+        """Return the Unix time, in seconds."""
+        clock_s, steady_s = time.time(), time.monotonic()
+        if clock_s - steady_s <= self._lead_s + _JUMP_S:
+            self._ahead_since_s = None
+            return clock_s
+        if self._ahead_since_s is None:
+            self._ahead_since_s = steady_s
+        if steady_s - self._ahead_since_s >= _DAY_S:
+            self._lead_s = clock_s - steady_s
+            return clock_s
+        return steady_s + self._lead_s
+
+
+_calendar: Final = _Calendar()
+
+
 def remove_surplus(path: str, options: Options) -> list[str]:
     """
     Delete the rotated files of *path* that *options* does not want kept, the oldest first; return their names.
@@ -210,7 +239,7 @@ def remove_surplus(path: str, options: Options) -> list[str]:
 
 def _surplus(path: str, sizes: dict[str, int], options: Options) -> list[str]:
     """Return which of the rotated files with these *sizes* (bytes) are not to be kept, oldest first."""
-    now_s, begin, oldest_first = time.time(), len(path) + 1, sorted(sizes)
+    now_s, begin, oldest_first = _calendar.now_s(), len(path) + 1, sorted(sizes)
     doomed = set(oldest_first[: -options.backup_count] if options.backup_count else [])
     if options.retain_days:
         oldest = utc_suffix(now_s - options.retain_days * _DAY_S)

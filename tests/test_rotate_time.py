@@ -311,6 +311,32 @@ def test_age_of_a_file_whose_name_is_ahead_is_that_of_its_last_change(
     assert remove_surplus(str(log_path), Options(retain_days=7)) == [old + ".gz" * packed]
 
 
+def test_clock_that_jumps_ahead_makes_no_file_old_until_it_has_lasted_a_day(monkeypatch: pytest.MonkeyPatch):
+    """A mistake of some hours deletes nothing; one that woke up in 1972 and learns the time has it a day later."""
+    clock = types.SimpleNamespace(at_s=1000.0, lead_s=500.0)
+    monkeypatch.setattr(
+        _rotate,
+        "time",
+        types.SimpleNamespace(time=lambda: clock.at_s + clock.lead_s, monotonic=lambda: clock.at_s),
+    )
+    calendar = _rotate._Calendar()
+    assert calendar.now_s() == 1500
+    clock.lead_s += 50
+    assert calendar.now_s() == 1550  # put right
+    clock.lead_s -= 3600
+    assert calendar.now_s() == -2050  # set back: at once
+    clock.lead_s = 1e9
+    for at_s in (1000.0, 50_000.0, 87_399.0):
+        clock.at_s = at_s
+        assert calendar.now_s() == at_s + 500
+    clock.lead_s = 500
+    assert calendar.now_s() == 87_899  # it was a mistake
+    clock.lead_s = 1e9
+    for at_s, now_s in ((90_000.0, 90_500), (176_399.0, 176_899), (176_400.0, 1_000_176_400)):
+        clock.at_s = at_s
+        assert calendar.now_s() == now_s
+
+
 # --- in the writer --------------------------------------------------------------------------------------------------
 
 
