@@ -222,7 +222,9 @@ def remove_surplus(path: str, options: Options) -> list[str]:
     forms: dict[str, list[str]] = {}
     for file in rotated_files(path):
         forms.setdefault(file.removesuffix(".gz"), []).append(file)
-    surplus = _surplus(path, {stem: sum(map(_size_of, files)) for stem, files in forms.items()}, options)
+    # Only where sizes count is each file asked for its own.
+    counted = {stem: sum(map(_size_of, files)) if options.max_total_bytes else 0 for stem, files in forms.items()}
+    surplus = _surplus(path, counted, options)
     doomed = [file for stem in surplus for file in forms[stem]]
     fault: OSError | None = None
     for file in doomed:

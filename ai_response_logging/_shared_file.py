@@ -61,6 +61,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         """Set up what belongs to one process alone."""
         self.faults = FaultLog()
         self.rotations = 0
+        self._put_aside = ""  # the name of the last file that we rotated
         self._lock_budget_s = self.options.lock_timeout
         self._lock_error: Exception | None = None
         self._synced: tuple[int, int, int] | None = None
@@ -123,6 +124,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         """Return the file whose owner gets what root makes anew: the log, or where it was renamed the last of it."""
         if os.geteuid() or os.path.lexists(self.baseFilename):
             return self.baseFilename
+        if os.path.lexists(self._put_aside):
+            return self._put_aside
         with contextlib.suppress(OSError):
             # Where there is no old file either, whoever kept a journal for it.
             return next(iter(_rotate.files_of(self.baseFilename)), journal_directory(self.baseFilename))
@@ -360,7 +363,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
 
     def doRollover(self) -> None:  # noqa: N802  the parent's name
         """Start a new file; the old one keeps every line under a new name. Under the lock."""
-        _rotate.rotate(self.baseFilename, lock_file=self.stream_lock)
+        self._put_aside = _rotate.rotate(self.baseFilename, lock_file=self.stream_lock)
         self._close_log()
         self.rotations += 1
         self._has_surplus = self._is_untidy = True
