@@ -60,14 +60,15 @@ def rotate(path: str, why: str = "", lock_file: FileIO | None = None) -> str:
     Durability: Atomic; the name survives loss of power only after a sync of the directory.
     Threads: Under the cross-process lock, so that no two processes choose one name.
     """
-    moment, last = utc_suffix(), _noted(lock_file) or _newest(path)
+    moment, noted = utc_suffix(), _noted(lock_file)
+    last = noted or _newest(path)
     if moment <= last:
         moment = _behind(last) or moment
     while os.path.lexists(target := f"{path}.{why}-{moment}" if why else f"{path}.{moment}") or os.path.lexists(
         f"{target}.gz"
     ):
         moment = _behind(moment) or utc_suffix()
-    if lock_file is not None:
+    if lock_file is not None and noted is not None:
         # Before the rename: killed in between, we have skipped a name; the other way round it would be given twice.
         with suppress(OSError):  # no room for it: then the names themselves are looked at
             os.pwrite(lock_file.fileno(), moment.encode(), 0)
@@ -75,14 +76,15 @@ def rotate(path: str, why: str = "", lock_file: FileIO | None = None) -> str:
     return target
 
 
-def _noted(lock_file: FileIO | None) -> str:
-    """Return the time in the last name that was given, as *lock_file* has it; empty if it has none."""
+def _noted(lock_file: FileIO | None) -> str | None:
+    """Return the time in the last name that was given, empty if there was none yet; None if nobody can note it."""
     if lock_file is None:
-        return ""
+        return None
     with suppress(OSError, UnicodeDecodeError):
-        text = os.pread(lock_file.fileno(), _MOMENT_BYTES, 0).decode("ascii")
-        return text if _MOMENT.fullmatch(text) and _behind(text) else ""
-    return ""
+        text = os.pread(lock_file.fileno(), _MOMENT_BYTES + 1, 0).decode("ascii")
+        if not text or (_MOMENT.fullmatch(text) and _behind(text)):
+            return text
+    return None  # somebody else's file stands there: not a byte of it is ours to write
 
 
 def _newest(path: str) -> str:

@@ -290,11 +290,22 @@ def test_names_sort_as_files_were_rotated_whatever_the_clock_did(
 
 
 def test_name_that_no_calendar_has_is_passed_over(log_path: Path, rotate_at: Callable[[str], str]):
-    """A stranger's file with an impossible time in its name does not stop rotation, nor does nonsense in the lock."""
+    """A stranger's file with an impossible time in its name does not stop rotation."""
     Path(f"{log_path}.99999999T999999.999999Z").touch()
-    log_path.with_name("lock").write_bytes(b"99999999T999999.999999Z")
 
     assert rotate_at("2026-11-23T12:00") == f"{log_path}.20261123T120000.000000Z"
+
+
+@pytest.mark.parametrize("foreign", [b"4711\n", b"\xff" * 23, b"99999999T999999.999999Z", b"20261123T120000.000000Z!"])
+def test_foreign_file_in_the_locks_place_is_not_written_to(
+    log_path: Path, rotate_at: Callable[[str], str], foreign: bytes
+):
+    """Then the names in the directory keep the order, and every byte of the stranger's stays."""
+    log_path.with_name("lock").write_bytes(foreign)
+
+    names = [rotate_at(moment) for moment in CLOCKS["an hour back"]]
+    assert names == sorted(names)
+    assert log_path.with_name("lock").read_bytes() == foreign
 
 
 @pytest.mark.parametrize("packed", [False, True])

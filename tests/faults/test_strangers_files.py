@@ -110,7 +110,7 @@ def test_something_else_in_the_journals_place_is_left_alone(log_path: Path, kind
 def test_foreign_content_of_a_lock_file_stays(log_path: Path, notes: Notes):
     """What somebody has in a file of the lock's name is still there afterwards, byte for byte."""
     lock_file(log_path).write_bytes(b"somebody's own")
-    with writer(log_path, notes) as one:
+    with writer(log_path, notes, max_bytes=1000) as one:
         one.log("record", 5)
         one.end()
 
