@@ -1,0 +1,1 @@
+"""What an endurance run is made of: the processes in it, and the eyes on them."""

@@ -1,0 +1,181 @@
+"""
+The processes of an endurance run, one a role: write, adopt, read.
+
+Usage: python .ci/enduring/processes.py write LOG NAME SEED
+       python .ci/enduring/processes.py adopt LOG
+       python .ci/enduring/processes.py read LOG NOTES PASSES
+
+A writer logs some records a second until standard input says otherwise, and notes each on standard output, right after
+its call has returned: ``<record id> <a or f><c or m>``, accepted or failed, and whether the handler says that it keeps
+to `crash` or acts as `memory`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import resource
+import select
+import signal
+import sys
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from ai_response_logging import configure, read_log
+from ai_response_logging.errors import DurabilityWarning, LogReadError
+from ai_response_logging.handler import AIResponseHandler
+from ai_response_logging.verify import verify_log
+
+NOTE_BYTES: Final = 32
+MAX_BYTES: Final = 256 << 10
+RECORDS_A_SECOND: Final = 15
+_TEXT: Final = "An answer of some length, which compresses as answers do. " * 8
+_FEW_DESCRIPTORS_S: Final = 1.0
+_RECORDS_OF_A_CHILD: Final = 3
+
+
+def options(batch_size: int = 10) -> dict[str, Any]:
+    """Return the handler's options, of all processes."""
+    return {
+        "batch_size": batch_size, "flush_interval": 0.5, "retry_delay": 0.05, "max_bytes": MAX_BYTES, "compress": True,
+    }  # fmt: skip
+
+
+class Writer:
+    """Logs, and does what it is told."""
+
+    def __init__(self, log: str, name: str, seed: int) -> None:
+        self.log, self.name, self.chance = log, name, random.Random(seed)  # noqa: S311  nobody is to be surprised
+        self.children: set[int] = set()
+        self.forks = 0
+        self.many_again_s: float | None = None
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.handler = self.configured()
+
+    def configured(self) -> AIResponseHandler:
+        """Run a dictConfig, as an application may at any time."""
+        ours = {"class": "ai_response_logging.AIResponseHandler", "filename": self.log}
+        return configure(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "handlers": {"ours": {**ours, **options(self.chance.choice([1, 10, 30]))}},
+                "loggers": {"ai_responses": {"level": "INFO", "handlers": ["ours"], "propagate": False}},
+            }
+        )
+
+    def record(self, record_id: str) -> None:
+        """Log one record and note it."""
+        text = _TEXT[: self.chance.randrange(len(_TEXT))] + self.chance.randbytes(40).hex()
+        status = self.handler.submit_fields({"record_id": record_id, "response": text}).status
+        kept = "m" if self.handler.get_stats()["durability"] == "memory" else "c"
+        what = f"{record_id} {'f' if status == 'failed' else 'a'}{kept}"
+        os.write(1, what.ljust(NOTE_BYTES - 1).encode() + b"\n")
+
+    def fork(self, end: str) -> None:
+        """Let a child log, and end as *end* says."""
+        self.forks += 1
+        if pid := os.fork():
+            self.children.add(pid)
+            return
+        try:
+            for number in range(_RECORDS_OF_A_CHILD):
+                self.record(f"{self.name}c{self.forks}-{number}")
+            if end == "killed":
+                signal.raise_signal(signal.SIGKILL)
+            if end == "closed":
+                self.handler.close()
+        finally:
+            os._exit(0)
+
+    def run_short_of_descriptors(self) -> None:
+        """Let this process open no file for a while."""
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, self.limits[1]))
+        self.many_again_s = time.monotonic() + _FEW_DESCRIPTORS_S
+
+    def obey(self, command: str) -> bool:
+        """Do what a line of standard input says; False at its end."""
+        what, _, how = command.partition(" ")
+        if what == "fork":
+            self.fork(how)
+        elif what == "close":
+            self.handler.close()
+        elif what == "configure":
+            self.handler = self.configured()
+        elif what == "few-descriptors":
+            self.run_short_of_descriptors()
+        return bool(what)
+
+    def run(self) -> None:
+        """Log until standard input ends."""
+        number = 0
+        while True:
+            pause_s = self.chance.random() * 2 / RECORDS_A_SECOND
+            # Unbuffered, since what lies in a buffer wakes no select.
+            if select.select([0], [], [], pause_s)[0] and not self.obey(_line_of_standard_input()):
+                break
+            self.record(f"{self.name}-{number}")
+            number += 1
+            if self.many_again_s is not None and time.monotonic() > self.many_again_s:
+                resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+                self.many_again_s = None
+            for pid in [pid for pid in self.children if os.waitpid(pid, os.WNOHANG)[0]]:
+                self.children.discard(pid)
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+        for pid in self.children:
+            os.waitpid(pid, 0)
+        self.handler.close()
+
+
+def _line_of_standard_input() -> str:
+    line = b""
+    while (byte := os.read(0, 1)) not in {b"", b"\n"}:
+        line += byte
+    return line.decode()
+
+
+def adopt(log: str) -> None:
+    """Open the log as the next program does, and bring home what others left."""
+    print("ready", flush=True)
+    handler = AIResponseHandler(log, close_timeout=60.0, **options())
+    handler.flush()
+    handler.close()
+
+
+def read(log: str, notes: Path, passes: Path) -> NoReturn:
+    """
+    Read the whole log and verify it, again and again, a quarter of the time; write a line for each pass.
+
+    Every record that was noted when a pass began must be in it.
+    """
+    while True:
+        began_s, noted = time.monotonic(), notes.stat().st_size // NOTE_BYTES
+        with suppress(LogReadError):  # renamed faster than it could be opened: it says so, and asks for another try
+            seen = sum(1 for _ in read_log(log, missing_ok=True))
+            records = verify_log(log).records if seen else 0
+            with passes.open("a") as file:
+                file.write(json.dumps({"noted": noted, "read": seen, "verified": records}) + "\n")
+        time.sleep(max(0.5, 3 * (time.monotonic() - began_s)))
+
+
+def main() -> None:
+    """Play the role that the command line names."""
+    role, log, *rest = sys.argv[1:]
+    logging.raiseExceptions = False
+    warnings.simplefilter("ignore", DurabilityWarning)  # on a full disk there can be no journal, and each note says so
+    if role == "write":
+        Writer(log, rest[0], int(rest[1])).run()
+    elif role == "adopt":
+        adopt(log)
+    else:
+        read(log, Path(rest[0]), Path(rest[1]))
+
+
+if __name__ == "__main__":
+    main()
