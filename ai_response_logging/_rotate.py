@@ -64,9 +64,7 @@ def rotate(path: str, why: str = "", lock_file: FileIO | None = None) -> str:
     last = noted or _newest(path)
     if moment <= last:
         moment = _behind(last) or moment
-    while os.path.lexists(target := f"{path}.{why}-{moment}" if why else f"{path}.{moment}") or os.path.lexists(
-        f"{target}.gz"
-    ):
+    while _is_taken(target := f"{path}.{why}-{moment}" if why else f"{path}.{moment}"):
         moment = _behind(moment) or utc_suffix()
     if lock_file is not None and noted is not None:
         # Before the rename: killed in between, we have skipped a name; the other way round it would be given twice.
@@ -74,6 +72,10 @@ def rotate(path: str, why: str = "", lock_file: FileIO | None = None) -> str:
             os.pwrite(lock_file.fileno(), moment.encode(), 0)
     os.rename(path, target)
     return target
+
+
+def _is_taken(target: str) -> bool:
+    return os.path.lexists(target) or os.path.lexists(f"{target}.gz")
 
 
 def _noted(lock_file: FileIO | None) -> str | None:
