@@ -25,7 +25,7 @@ from ai_response_logging.verify import verify_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["TASKS", "WEB", "Load", "Server", "assert_whole", "listening_socket", "serving"]
+__all__ = ["TASKS", "WEB", "Load", "Server", "assert_whole", "loaded", "serving"]
 
 # No answer, no line and no end may take longer on a busy machine; whatever does hangs.
 PATIENCE_S = 30.0
@@ -104,7 +104,7 @@ app.conf.update(
     broker_transport_options={
         "data_folder_in": "box", "data_folder_out": "box", "control_folder": "box", "polling_interval": 0.02,
     },
-    task_acks_late=True, worker_prefetch_multiplier=1, worker_hijack_root_logger=False,
+    task_acks_late=True, worker_prefetch_multiplier=1, worker_lost_wait=0.5,
 )
 
 
@@ -122,8 +122,8 @@ def die():
 
 @signals.worker_ready.connect
 def send(**_):
-    for word in os.environ["SEND"].split():
-        die.delay() if word == "die" else [ask.delay(f"{word}-{n}") for n in range(int(word))]
+    for turn, word in enumerate(os.environ["SEND"].split()):
+        die.delay() if word == "die" else [ask.delay(f"{turn}-{n}") for n in range(int(word))]
 
 
 @signals.worker_process_shutdown.connect
@@ -233,14 +233,9 @@ def serving(
             server.end()
 
 
-def listening_socket() -> socket.socket:
-    """Return a socket that listens on a free port of the loopback, for a server to inherit."""
-    return socket.create_server(("127.0.0.1", 0), backlog=64)
-
-
 class Load:
     """
-    Clients that ask, each with the id of the record it wants, until the block ends.
+    Clients that ask, each with the id of the record it wants, until they are told to end.
 
     An answer is the pid of whoever gave it, and comes after the record's call has returned.
     """
@@ -253,12 +248,13 @@ class Load:
         self._came, self._enough = threading.Condition(), threading.Event()
         self._clients = [threading.Thread(target=self._ask_on, daemon=True) for _ in range(clients)]
 
-    def __enter__(self) -> Load:
+    def start(self) -> None:
+        """Begin to ask."""
         for one in self._clients:
             one.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
+        """Ask no more, and wait until each request that is under way has its answer or is cut off."""
         self._enough.set()
         for one in self._clients:
             one.join(PATIENCE_S)
@@ -312,6 +308,22 @@ class Load:
             came = self._came.wait_for(is_so, PATIENCE_S)
         if not came:
             pytest.fail(f"no {what}; answered: {len(self.answers)} by {self.pids()}\n{''.join(self._server.lines)}")
+
+
+@contextlib.contextmanager
+def loaded(*command: object, log: Path, durability: str) -> Iterator[tuple[Server, Load]]:
+    """Serve :data:`WEB` by *command*, where ``{fd}`` is a socket on a free port, and let clients ask meanwhile."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        port, fd = listening.getsockname()[1], listening.fileno()
+        words = [str(word).format(fd=fd) for word in command]
+        with serving(WEB, words, log, durability=durability, sockets=[listening]) as server:
+            load = Load(server, port)
+            load.start()
+            try:
+                yield server, load
+            finally:
+                server.end()  # first: whoever waits for an answer then gets none
+                load.end()
 
 
 def assert_whole(log: Path, sure: set[str], *, also: Iterable[str] = (), is_home: bool = True) -> None:

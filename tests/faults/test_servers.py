@@ -7,15 +7,21 @@ does.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from _servers import TASKS, WEB, Load, Server, assert_whole, listening_socket, serving
+from _servers import TASKS, WEB, Load, Server, assert_whole, loaded, serving
 from helpers import has_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(120), has_fork]
 
@@ -26,134 +32,168 @@ only_full = pytest.mark.skipif(
 # --- gunicorn --------------------------------------------------------------------------------------------------------
 
 
-def gunicorn(kind: str, fd: int, *more: object) -> list[object]:
-    """Return the command of a gunicorn with two workers of *kind* on an inherited socket."""
-    return ["gunicorn", "--bind", f"fd://{fd}", "--workers", 2, "--worker-class", kind, *more, "application:wsgi"]
-
-
-def kinds(*in_each_run: tuple[str, bool]) -> pytest.MarkDecorator:
-    """Try each kind of worker, with and without --preload; in a run that is not full these alone."""
-    return pytest.mark.parametrize(
-        ("kind", "more"),
-        [
-            pytest.param(
-                kind,
-                ["--preload"] * is_preloaded,
-                id=kind + "-preload" * is_preloaded,
-                marks=[] if (kind, is_preloaded) in in_each_run else only_full,
-            )
-            for kind in ("sync", "gthread", "gevent")
-            for is_preloaded in (False, True)
-        ],
-    )
-
-
-def need_gunicorn(kind: str) -> None:
-    """Skip where it, or what its workers need, is missing."""
+@contextlib.contextmanager
+def gunicorn(
+    kind: str, preload: str, durability: str, log: Path, *more: object
+) -> Iterator[tuple[Server, Load]]:
+    """Run a gunicorn with two workers of *kind*, and clients that ask it; skip where it cannot run."""
     pytest.importorskip("gunicorn")
     if kind == "gevent":
         pytest.importorskip("gevent")
+    more = (*more, *[f"--{preload}"] * bool(preload))
+    with loaded("gunicorn", "--bind", "fd://{fd}", "--workers", 2, "--worker-class", kind, *more, "application:wsgi",
+                log=log, durability=durability) as both:
+        yield both
 
 
-@kinds(("sync", False), ("sync", True), ("gthread", True), ("gevent", False), ("gevent", True))
-@pytest.mark.parametrize("durability", ["crash", "memory"])
+def kinds(*in_each_run: str, durabilities: Sequence[str] = ("crash",)) -> pytest.MarkDecorator:
+    """Try each kind of worker, with and without --preload, at each durability; in a run that is not full some alone."""
+    cases = itertools.product(("sync", "gthread", "gevent"), ("", "preload"), durabilities)
+    names = {"-".join(filter(None, case)): case for case in cases}
+    assert names.keys() >= set(in_each_run)
+    return pytest.mark.parametrize(
+        ("kind", "preload", "durability"),
+        [pytest.param(*case, id=name, marks=() if name in in_each_run else only_full) for name, case in names.items()],
+    )
+
+
+@kinds(
+    "sync-memory", "sync-preload-crash", "gthread-preload-crash", "gevent-crash", "gevent-preload-memory",
+    durabilities=("crash", "memory"),
+)  # fmt: skip
 def test_gunicorn_recycles_reloads_and_ends_and_each_answered_request_is_in_the_log(
-    log_path: Path, kind: str, more: list[str], durability: str
+    log_path: Path, kind: str, preload: str, durability: str
 ):
     """Workers replaced under load by --max-requests, by SIGHUP and at the master's SIGTERM bring all home themselves."""
-    need_gunicorn(kind)
-    listening = listening_socket()
-    port, fd = listening.getsockname()[1], listening.fileno()
-    command = gunicorn(kind, fd, "--max-requests", 15, *more)
-    with serving(WEB, command, log_path, durability=durability, sockets=[listening]) as server:
-        with Load(server, port) as load:
-            before = len(load.await_processes(5))
-            server.signal(signal.SIGHUP)
-            server.await_lines("Handling signal: (hup)")
-            load.await_processes(before + 3)
-            server.signal(signal.SIGTERM)
-            assert server.await_end() == 0
-        assert_whole(log_path, load.ids() | server.recorded(), also=load.asked)
+    with gunicorn(kind, preload, durability, log_path, "--max-requests", 15) as (server, load):
+        before = len(load.await_processes(4))
+        server.signal(signal.SIGHUP)
+        server.await_lines("(Handling signal: hup)")
+        load.await_processes(before + 2)
+        server.signal(signal.SIGTERM)
+        assert server.await_end() == 0
+
+    assert_whole(log_path, load.ids() | server.recorded(), also=load.asked)
 
 
-@kinds(("sync", False), ("gthread", True), ("gevent", True))
+@kinds("sync-crash", "gthread-preload-crash", "gevent-preload-crash")
 def test_gunicorn_worker_killed_its_records_are_home_when_the_others_have_ended(
-    log_path: Path, kind: str, more: list[str]
+    log_path: Path, kind: str, preload: str, durability: str
 ):
     """What a worker had acknowledged when it got kill -9 is brought home by its master or by its siblings."""
-    need_gunicorn(kind)
-    listening = listening_socket()
-    port, fd = listening.getsockname()[1], listening.fileno()
-    with serving(WEB, gunicorn(kind, fd, *more), log_path, sockets=[listening]) as server:
-        with Load(server, port) as load:
-            victim = load.await_processes(2)[0]
-            os.kill(victim, signal.SIGKILL)
-            load.await_processes(3)
-            load.await_more()
-            server.signal(signal.SIGTERM)
-            assert server.await_end() == 0
-        assert_whole(log_path, load.ids() | server.recorded(), also=load.asked)
+    with gunicorn(kind, preload, durability, log_path) as (server, load):
+        os.kill(load.await_processes(2)[0], signal.SIGKILL)
+        load.await_processes(3)
+        server.signal(signal.SIGTERM)
+        assert server.await_end() == 0
+
+    assert_whole(log_path, load.ids() | server.recorded(), also=load.asked)
 
 
-@kinds(("sync", True), ("gthread", False), ("gevent", True))
-def test_gunicorn_master_killed_its_workers_end_and_nothing_is_lost(log_path: Path, kind: str, more: list[str]):
+@kinds("sync-preload-crash", "gthread-crash", "gevent-preload-crash")
+def test_gunicorn_master_killed_its_workers_end_and_nothing_is_lost(
+    log_path: Path, kind: str, preload: str, durability: str
+):
     """Workers whose master got kill -9 end by themselves, and the next who opens the log finds all of it."""
-    need_gunicorn(kind)
-    listening = listening_socket()
-    port, fd = listening.getsockname()[1], listening.fileno()
-    with serving(WEB, gunicorn(kind, fd, *more), log_path, sockets=[listening]) as server:
-        with Load(server, port) as load:
-            load.await_processes(2)
-            load.await_more()
-            server.signal(signal.SIGKILL)
-            assert server.await_end() == -signal.SIGKILL
-        assert_whole(log_path, load.ids() | server.recorded(), also=load.asked, is_home=False)
+    with gunicorn(kind, preload, durability, log_path) as (server, load):
+        load.await_processes(2)
+        server.signal(signal.SIGKILL)
+        load.await_more()
+        load.end()  # a sync worker that always has a request does not look whether its master lives
+        assert server.await_end() == -signal.SIGKILL
+
+    assert_whole(log_path, load.ids() | server.recorded(), also=load.asked, is_home=False)
 
 
 # --- uvicorn ---------------------------------------------------------------------------------------------------------
 
 
-def uvicorn(fd: int, *more: object) -> list[object]:
-    """Return the command of a uvicorn with two workers on an inherited socket."""
-    return ["uvicorn", "--fd", fd, "--workers", 2, *more, "application:asgi"]
+@contextlib.contextmanager
+def uvicorn(log: Path, *more: object, durability: str = "crash") -> Iterator[tuple[Server, Load]]:
+    """Run a uvicorn with two workers, and clients that ask it; skip where it cannot run."""
+    pytest.importorskip("uvicorn")
+    command = ("uvicorn", "--fd", "{fd}", "--workers", 2, *more, "application:asgi")
+    with loaded(*command, log=log, durability=durability) as both:
+        yield both
 
 
-@pytest.mark.parametrize("durability", ["crash", "memory", "power"])
+@pytest.mark.parametrize("durability", [pytest.param("crash", marks=only_full), "memory", "power"])
 def test_uvicorn_recycles_and_ends_and_each_answered_request_is_in_the_log(log_path: Path, durability: str):
     """Spawned workers replaced by --limit-max-requests and ended by SIGTERM lose nothing, at each durability."""
-    pytest.importorskip("uvicorn")
-    listening = listening_socket()
-    port, fd = listening.getsockname()[1], listening.fileno()
-    command = uvicorn(fd, "--limit-max-requests", 15)
-    with serving(WEB, command, log_path, durability=durability, sockets=[listening]) as server:
-        with Load(server, port) as load:
-            load.await_processes(5)
-            server.signal(signal.SIGTERM)
-            server.await_end()
-        # A worker raises SIGTERM once more when it has shut down, and so ends without Python's exit.
-        is_home = durability == "memory"
-        sure = load.ids() | (server.recorded() if durability != "memory" else set())
-        assert_whole(log_path, sure, also={*load.asked, *server.recorded()}, is_home=is_home)
+    with uvicorn(log_path, "--limit-max-requests", 15, durability=durability) as (server, load):
+        load.await_processes(4)
+        server.signal(signal.SIGTERM)
+        assert server.await_end() in {0, -signal.SIGTERM}
+
+    # When a worker has shut down it raises SIGTERM once more, and so ends without Python's exit: at memory the
+    # application flushes in its lifespan, and what else the worker has is in its journal.
+    sure = load.ids() | server.recorded()
+    assert_whole(log_path, sure, also=load.asked, is_home=durability == "memory")
 
 
 @pytest.mark.parametrize("victim", ["worker", "master"])
 def test_uvicorn_killed_loses_nothing_that_it_answered(log_path: Path, victim: str):
     """A worker that gets kill -9 is replaced and its records come home; so do all when the master gets it."""
-    pytest.importorskip("uvicorn")
-    listening = listening_socket()
-    port, fd = listening.getsockname()[1], listening.fileno()
-    with serving(WEB, uvicorn(fd), log_path, sockets=[listening]) as server:
-        with Load(server, port) as load:
-            pids = load.await_processes(2)
+    with uvicorn(log_path) as (server, load):
+        pids = load.await_processes(2)
+        if victim == "worker":
+            os.kill(pids[0], signal.SIGKILL)
+            load.await_processes(3)
+            server.signal(signal.SIGTERM)
+            assert server.await_end() in {0, -signal.SIGTERM}
+        else:
+            server.signal(signal.SIGKILL)
             load.await_more()
-            if victim == "worker":
-                os.kill(pids[0], signal.SIGKILL)
-                load.await_processes(3)
-                server.signal(signal.SIGTERM)
-                server.await_end()
-            else:
-                server.signal(signal.SIGKILL)
-                for pid in pids:  # uvicorn's own do not notice
-                    os.kill(pid, signal.SIGTERM)
-                server.await_end()
-        assert_whole(log_path, load.ids() | server.recorded(), also=load.asked, is_home=False)
+            for pid in pids:  # they do not notice, and serve on until somebody ends them
+                os.kill(pid, signal.SIGTERM)
+            assert server.await_end() == -signal.SIGKILL
+
+    assert_whole(log_path, load.ids() | server.recorded(), also=load.asked, is_home=False)
+
+
+# --- Celery ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def celery(
+    log: Path, send: str, *more: object, pool: str = "prefork", durability: str = "crash"
+) -> Iterator[Server]:
+    """Run a Celery worker that sends itself what *send* says; skip where it cannot run."""
+    pytest.importorskip("celery")
+    if pool == "gevent":
+        pytest.importorskip("gevent")
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    command = ["celery", "-A", "application", "worker", "--loglevel=INFO", f"--pool={pool}", "--concurrency=2", *quiet]
+    with serving(TASKS, [*command, *more], log, durability=durability, SEND=send) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("pool", "durability"),
+    [
+        ("prefork", "crash"), ("prefork", "memory"), ("threads", "memory"), ("gevent", "memory"),
+        pytest.param("threads", "crash", marks=only_full), pytest.param("gevent", "crash", marks=only_full),
+    ],
+)  # fmt: skip
+def test_celery_worker_shut_down_has_each_task_in_the_log(log_path: Path, pool: str, durability: str):
+    """Tasks of each pool, in processes replaced every few tasks too, are in the log after a warm shutdown."""
+    more = ["--max-tasks-per-child=5"] if pool == "prefork" else []
+    with celery(log_path, "30", *more, pool=pool, durability=durability) as server:
+        server.await_lines(r"Task ask\[.*(succeeded)", 30)
+        server.signal(signal.SIGTERM)
+        assert server.await_end() == 0
+
+    assert len(server.find("(task-.*) is recorded")) == 30
+    assert_whole(log_path, server.recorded())
+
+
+def test_celery_process_killed_its_tasks_are_in_the_log(log_path: Path):
+    """A process of the pool that gets kill -9 in a task is replaced, and what its other tasks recorded comes home."""
+    with celery(log_path, "10 die 10") as server:
+        server.await_lines(r"Task ask\[.*(succeeded)", 20)
+        server.await_lines(r"(WorkerLostError)")
+        server.signal(signal.SIGTERM)
+        assert server.await_end() == 0
+
+    assert len(server.find("(task-.*) is recorded")) == 20
+    assert_whole(log_path, server.recorded())
