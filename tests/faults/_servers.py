@@ -35,7 +35,7 @@ BACK_OFF_S = 0.01
 # records once at once, so that a master that forks has a record waiting. Small batches and no interval: some records
 # are written while requests come, and nearly always some wait when a process ends.
 _CONFIGURED = """
-import logging, logging.config, os
+import logging, logging.config, os, uuid
 from ai_response_logging import log_ai_response
 
 logging.config.dictConfig({
@@ -56,8 +56,9 @@ def record(record_id):
         assert log_ai_response(record_id=record_id, response="x" * 100)["status"] != "failed"
 
 
-record(f"made-{os.getpid()}")
-print(f"made-{os.getpid()} is recorded", flush=True)
+made = f"made-{uuid.uuid4()}"  # no pid: what execv starts has the old one
+record(made)
+print(f"{made} is recorded", flush=True)
 """
 
 WEB = (

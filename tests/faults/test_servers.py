@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from _servers import TASKS, WEB, Load, Server, assert_whole, loaded, serving
+from _servers import TASKS, Load, Server, assert_whole, loaded, serving
 from helpers import has_fork
 
 if TYPE_CHECKING:
@@ -33,16 +32,25 @@ only_full = pytest.mark.skipif(
 
 
 @contextlib.contextmanager
-def gunicorn(
-    kind: str, preload: str, durability: str, log: Path, *more: object
-) -> Iterator[tuple[Server, Load]]:
+def gunicorn(kind: str, preload: str, durability: str, log: Path, *more: object) -> Iterator[tuple[Server, Load]]:
     """Run a gunicorn with two workers of *kind*, and clients that ask it; skip where it cannot run."""
     pytest.importorskip("gunicorn")
     if kind == "gevent":
         pytest.importorskip("gevent")
     more = (*more, *[f"--{preload}"] * bool(preload))
-    with loaded("gunicorn", "--bind", "fd://{fd}", "--workers", 2, "--worker-class", kind, *more, "application:wsgi",
-                log=log, durability=durability) as both:
+    with loaded(
+        "gunicorn",
+        "--bind",
+        "fd://{fd}",
+        "--workers",
+        2,
+        "--worker-class",
+        kind,
+        *more,
+        "application:wsgi",
+        log=log,
+        durability=durability,
+    ) as both:
         yield both
 
 
@@ -64,7 +72,7 @@ def kinds(*in_each_run: str, durabilities: Sequence[str] = ("crash",)) -> pytest
 def test_gunicorn_recycles_reloads_and_ends_and_each_answered_request_is_in_the_log(
     log_path: Path, kind: str, preload: str, durability: str
 ):
-    """Workers replaced under load by --max-requests, by SIGHUP and at the master's SIGTERM bring all home themselves."""
+    """Workers replaced by --max-requests and by SIGHUP, under load, and ended by SIGTERM bring all home themselves."""
     with gunicorn(kind, preload, durability, log_path, "--max-requests", 15) as (server, load):
         before = len(load.await_processes(4))
         server.signal(signal.SIGHUP)
@@ -155,9 +163,7 @@ def test_uvicorn_killed_loses_nothing_that_it_answered(log_path: Path, victim: s
 
 
 @contextlib.contextmanager
-def celery(
-    log: Path, send: str, *more: object, pool: str = "prefork", durability: str = "crash"
-) -> Iterator[Server]:
+def celery(log: Path, send: str, *more: object, pool: str = "prefork", durability: str = "crash") -> Iterator[Server]:
     """Run a Celery worker that sends itself what *send* says; skip where it cannot run."""
     pytest.importorskip("celery")
     if pool == "gevent":
@@ -197,3 +203,49 @@ def test_celery_process_killed_its_tasks_are_in_the_log(log_path: Path):
 
     assert len(server.find("(task-.*) is recorded")) == 20
     assert_whole(log_path, server.recorded())
+
+
+# --- uWSGI -----------------------------------------------------------------------------------------------------------
+
+# It forks in C, without Python's hooks, and replaces itself by execv when it reloads.
+UWSGI = Path(sys.executable).with_name("uwsgi")
+LOADS = pytest.mark.parametrize("loads", ["in the master", "in each worker"])
+
+
+@contextlib.contextmanager
+def uwsgi(loads: str, log: Path, *more: object) -> Iterator[tuple[Server, Load]]:
+    """Run a uWSGI with two workers, and clients that ask it; skip where it is not there."""
+    if not UWSGI.is_file():
+        pytest.skip("uWSGI is not installed")  # pip takes a minute or more to build it
+    lazy = ["--lazy-apps"] * (loads == "in each worker")
+    words = ["--master", "--workers", 2, "--enable-threads", "--die-on-term", "--no-orphans", "--need-app", *lazy, *more]
+    # A stand-alone binary asks for its interpreter's packages.
+    words += ["--virtualenv", sys.prefix, "--wsgi-file", "application.py", "--callable", "wsgi"]
+    with loaded(UWSGI, "--http-socket", "fd://{fd}", *words, log=log, durability="crash") as both:
+        yield both
+
+
+@LOADS
+def test_uwsgi_recycles_reloads_and_ends_and_each_answered_request_is_in_the_log(log_path: Path, loads: str):
+    """Workers replaced under load by --max-requests and SIGHUP and ended by SIGTERM lose nothing."""
+    with uwsgi(loads, log_path, "--max-requests", 15, "--min-worker-lifetime", 0) as (server, load):
+        before = len(load.await_processes(4))
+        server.signal(signal.SIGHUP)
+        load.await_processes(before + 3)
+        server.signal(signal.SIGTERM)
+        assert server.await_end() == 0
+
+    # Its master, and a worker that is ended in a request, leave without Python's exit: theirs is in their journals.
+    assert_whole(log_path, load.ids() | server.recorded(), also=load.asked, is_home=False)
+
+
+@LOADS
+def test_uwsgi_worker_and_master_killed_lose_nothing(log_path: Path, loads: str):
+    """A worker that gets kill -9 is replaced, then the master gets it and its workers end: all of it comes home."""
+    with uwsgi(loads, log_path) as (server, load):
+        os.kill(load.await_processes(2)[0], signal.SIGKILL)
+        load.await_processes(3)
+        server.signal(signal.SIGKILL)
+        assert server.await_end() == -signal.SIGKILL
+
+    assert_whole(log_path, load.ids() | server.recorded(), also=load.asked, is_home=False)
