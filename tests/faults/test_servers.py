@@ -218,7 +218,17 @@ def uwsgi(loads: str, log: Path, *more: object) -> Iterator[tuple[Server, Load]]
     if not UWSGI.is_file():
         pytest.skip("uWSGI is not installed")  # pip takes a minute or more to build it
     lazy = ["--lazy-apps"] * (loads == "in each worker")
-    words = ["--master", "--workers", 2, "--enable-threads", "--die-on-term", "--no-orphans", "--need-app", *lazy, *more]
+    words = [
+        "--master",
+        "--workers",
+        2,
+        "--enable-threads",
+        "--die-on-term",
+        "--no-orphans",
+        "--need-app",
+        *lazy,
+        *more,
+    ]
     # A stand-alone binary asks for its interpreter's packages.
     words += ["--virtualenv", sys.prefix, "--wsgi-file", "application.py", "--callable", "wsgi"]
     with loaded(UWSGI, "--http-socket", "fd://{fd}", *words, log=log, durability="crash") as both:
