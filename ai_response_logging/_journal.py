@@ -532,7 +532,7 @@ class Orphan(_Files):
             first_seq, name = segment
             if self.is_synced:
                 self._sync(self._path(name))
-            for seq, line in enumerate(whole_lines(content(self._path(name)), self.writer_id, first_seq), first_seq):
+            for seq, _, line in whole_lines(content(self._path(name)), self.writer_id, first_seq):
                 if seq >= self._next_seq:  # a store that was interrupted may stand in two segments
                     self._lines.append(line)
                     self._next_seq = seq + 1

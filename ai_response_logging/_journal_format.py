@@ -9,8 +9,8 @@ A journal is one writer's lines on their way to the log, in ``<filename>.journal
     <writer_id>.<first seq>.jsonl    segments: whole lines as they go to the log, seq after seq
     location                         other directories in which journals of this log are, a path each line
 
-A line counts while it is whole, of this writer, and numbered one behind the line before it: what an earlier use left
-in the same space has smaller numbers, so a checksum alone would not do.
+A line counts while it is whole, of this writer, and numbered behind the line before it: what an earlier use left in
+the same space has smaller numbers, so a checksum alone would not do.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "SYNCED",
     "Intent",
     "Mark",
+    "StoredLine",
     "directory_names",
     "find_mark",
     "journal_directory",
@@ -153,17 +154,44 @@ def seq_of(line: bytes) -> int:
     return int(body[body.rindex(b":") + 1 :])
 
 
-def whole_lines(data: bytes, writer_id: str, first_seq: int) -> Iterator[bytes]:
+class StoredLine(NamedTuple):
+    """A line that counts, as it stands in a segment."""
+
+    seq: int
+    offset: int
+    line: bytes
+
+
+def whole_lines(data: bytes, writer_id: str, first_seq: int) -> Iterator[StoredLine]:
     """Yield the lines of a segment's *data* that count, from *first_seq* on."""
-    tail, start = tail_of(writer_id), 0
+    tail, start, seq = tail_of(writer_id), 0, first_seq
     while (end := data.find(b"\n", start) + 1) > 0:
-        line = data[start:end]
-        ending = b"%b%d%b" % (tail, first_seq, CHECKSUM_MARK)
-        body = line[: -_END - len(CHECKSUM_MARK)]
-        if not line[:-_END].endswith(ending) or line[-_END:] != b'%08x"}\n' % zlib.crc32(body):
-            return
-        yield line
-        start, first_seq = end, first_seq + 1
+        line, offset, number = data[start:end], start, seq
+        start = end
+        if not _is_whole(line, tail, seq):
+            # Somebody has cut the file, or a part of it is gone: what was stored behind that place, and behind the
+            # zeros that no line has, still counts; what an earlier use has left there has smaller numbers.
+            line = line[line.rfind(b"\0") + 1 :]
+            offset, number = end - len(line), _number_in(line)
+            if number < seq or not _is_whole(line, tail, number):
+                continue
+        yield StoredLine(number, offset, line)
+        seq = number + 1
+
+
+def _is_whole(line: bytes, tail: bytes, seq: int) -> bool:
+    ending = b"%b%d%b" % (tail, seq, CHECKSUM_MARK)
+    return line[:-_END].endswith(ending) and line[-_END:] == b'%08x"}\n' % zlib.crc32(
+        line[: -_END - len(CHECKSUM_MARK)]
+    )
+
+
+def _number_in(line: bytes) -> int:
+    """Return the number that *line* bears, which may be no line at all; then -1."""
+    try:
+        return seq_of(line)
+    except ValueError:
+        return -1
 
 
 def directory_names(directory: str) -> list[str]:

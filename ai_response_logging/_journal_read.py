@@ -87,12 +87,10 @@ def lines_of_writer(
     mark = _read(os.path.join(directory, mark_name(writer_id)), on_unread)
     consumed = find_mark(mark).consumed
     for first_seq, name in segments_among(names, writer_id):
-        file, offset = os.path.join(directory, name), 0
-        for number, line in enumerate(whole_lines(_read(file, on_unread), writer_id, first_seq), 1):
-            seq = first_seq + number - 1
+        file = os.path.join(directory, name)
+        for number, (seq, offset, line) in enumerate(whole_lines(_read(file, on_unread), writer_id, first_seq), 1):
             if seq >= consumed:
                 yield JournalLine(writer_id, seq, line, file, number, offset)
-            offset += len(line)
 
 
 class Journalled:

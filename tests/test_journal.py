@@ -81,7 +81,7 @@ def journal(directory: Path) -> Iterator[Journal]:
 def stored(directory: Path, writer: str = WRITER) -> list[list[bytes]]:
     """Return the lines that count in each segment."""
     segments = segments_among(os.listdir(directory), writer)
-    return [list(whole_lines((directory / name).read_bytes(), writer, seq)) for seq, name in segments]
+    return [[one.line for one in whole_lines((directory / name).read_bytes(), writer, seq)] for seq, name in segments]
 
 
 def noted(directory: Path) -> Mark:

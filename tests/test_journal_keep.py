@@ -72,7 +72,7 @@ def found_in(directory: Path) -> list[bytes]:
 def stored(directory: Path, writer: str = WRITER) -> list[list[bytes]]:
     """Return the lines that count in each segment."""
     segments = segments_among(os.listdir(directory), writer)
-    return [list(whole_lines((directory / name).read_bytes(), writer, seq)) for seq, name in segments]
+    return [[one.line for one in whole_lines((directory / name).read_bytes(), writer, seq)] for seq, name in segments]
 
 
 def record(record_id: str, size: int = 50) -> logging.LogRecord:
@@ -172,7 +172,8 @@ def test_something_else_in_a_segments_place_is_not_written_to(journal: Journal, 
 
     assert victim.read_bytes() == b"precious"
     assert journal.next_seq == 2
-    assert list(whole_lines((directory / segment_name(WRITER, 0)).read_bytes(), WRITER, 0)) == lines_of(2)
+    stored = whole_lines((directory / segment_name(WRITER, 0)).read_bytes(), WRITER, 0)
+    assert [one.line for one in stored] == lines_of(2)
     journal.keep(lines_of(1, 2)[0], 2)
     assert journal.next_seq == 3
 
