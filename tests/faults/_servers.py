@@ -222,7 +222,16 @@ def serving(
         encoding="utf-8",
         errors="replace",
         cwd=log.parent,
-        env={**os.environ, **_import_path(), "LOG": str(log), "DURABILITY": durability, "PYTHONUNBUFFERED": "1", **env},
+        # gunicorn puts a socket of its own into its user's home.
+        env={
+            **os.environ,
+            **_import_path(),
+            "HOME": str(log.parent),
+            "LOG": str(log),
+            "DURABILITY": durability,
+            "PYTHONUNBUFFERED": "1",
+            **env,
+        },
         pass_fds=[one.fileno() for one in sockets],
         start_new_session=True,
     ) as process:

@@ -105,8 +105,8 @@ def test_gunicorn_master_killed_its_workers_end_and_nothing_is_lost(
     """Workers whose master got kill -9 end by themselves, and the next who opens the log finds all of it."""
     with gunicorn(kind, preload, durability, log_path) as (server, load):
         load.await_processes(2)
-        server.signal(signal.SIGKILL)
         load.await_more()
+        server.signal(signal.SIGKILL)
         load.end()  # a sync worker that always has a request does not look whether its master lives
         assert server.await_end() == -signal.SIGKILL
 
