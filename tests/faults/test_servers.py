@@ -103,7 +103,8 @@ def test_gunicorn_master_killed_its_workers_end_and_nothing_is_lost(
     log_path: Path, kind: str, preload: str, durability: str
 ):
     """Workers whose master got kill -9 end by themselves, and the next who opens the log finds all of it."""
-    with gunicorn(kind, preload, durability, log_path) as (server, load):
+    # Half the timeout is how often an idle sync worker looks whether its master lives.
+    with gunicorn(kind, preload, durability, log_path, "--timeout", 6) as (server, load):
         load.await_processes(2)
         load.await_more()
         server.signal(signal.SIGKILL)
