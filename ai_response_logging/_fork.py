@@ -9,11 +9,12 @@ owns such things registers here and gets a call in the child, before any code of
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["ForkAware", "forget_in_child", "has_forked", "notice_fork"]
+__all__ = ["ForkAware", "forget_in_child", "has_forked", "may_have_threads", "notice_fork"]
 
 
 class ForkAware(Protocol):
@@ -49,6 +50,22 @@ def notice_fork(pid: object = None) -> None:
     with _noticing:
         if os.getpid() != _pid:
             _after_fork_in_child()
+
+
+def may_have_threads() -> bool:
+    """
+    Say whether a thread of ours is safe here: not in uWSGI's master, which forks its workers in C.
+
+    A thread that has the interpreter lock at that moment has it in the new worker, too, where that thread is not: the
+    worker waits for ever. With its hooks for forks uWSGI waits for the lock first, but nothing says whether it calls
+    them.
+    """
+    # The module is made by the server itself and can be imported nowhere else. Asked without its lock or its state.
+    server = sys.modules.get("uwsgi")
+    try:
+        return server is None or server.masterpid() not in {0, os.getpid()} or server.worker_id() > 0
+    except Exception:  # noqa: BLE001  another module of that name
+        return True
 
 
 _forked = [False]

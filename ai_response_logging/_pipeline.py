@@ -19,7 +19,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ._fork import forget_in_child, notice_fork
+from ._fork import forget_in_child, may_have_threads, notice_fork
 from ._paths import describe_refusal
 from ._queue import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
@@ -96,6 +96,8 @@ class Pipeline:
             return False
         _exit.watch(self)  # also if there is no thread: what then waits must be seen to at the end all the same
         self.writer.open_journal()  # in a forked child, and after a close
+        if not may_have_threads():
+            return False
         try:
             self.listener.start()
         except RuntimeError:  # the system gives no thread, or the interpreter is ending

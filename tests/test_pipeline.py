@@ -4,7 +4,9 @@ import gc
 import json
 import logging
 import os
+import sys
 import threading
+import types
 import weakref
 from pathlib import Path
 from typing import Any
@@ -300,3 +302,17 @@ def test_a_handler_that_is_flushed_and_closed_while_it_is_made_works(log_path: P
     assert handler.submit(record("a")) == "queued"
     handler.close()
     assert_all_there_once(log_path, ["a"])
+
+
+def test_master_of_a_server_that_forks_in_c_gets_no_thread_of_ours(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A worker that uWSGI forks beside a thread of ours would wait for ever: in its master the call itself writes."""
+    server = types.ModuleType("uwsgi")
+    server.masterpid, server.worker_id = os.getpid, int  # type: ignore[attr-defined]  # made by the server, too
+    monkeypatch.setitem(sys.modules, "uwsgi", server)
+    handler = AIResponseHandler(log_path)
+    threads = threading.active_count()
+
+    assert handler.submit(logging.makeLogRecord({"msg": "m", "record_id": "one"})) == "written"
+    assert threading.active_count() == threads
+    handler.close()
+    assert_all_there_once(log_path, ["one"])

@@ -212,7 +212,9 @@ def test_celery_process_killed_its_tasks_are_in_the_log(log_path: Path):
 # It forks in C, without Python's hooks unless told to call them, and replaces itself by execv when it reloads.
 UWSGI = Path(sys.executable).with_name("uwsgi")
 LOADS = pytest.mark.parametrize(
-    "loads", [["--lazy-apps"], ["--py-call-uwsgi-fork-hooks"]], ids=["in each worker", "in the master"]
+    "loads",
+    [["--lazy-apps"], [], ["--py-call-uwsgi-fork-hooks"]],
+    ids=["in each worker", "in the master", "in the master, with hooks"],
 )
 
 
