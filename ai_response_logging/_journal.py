@@ -205,6 +205,7 @@ class Journal(_Files):
         self._unsynced: list[OwnFile] = []
         """Segments that were left, for :meth:`sync` to see to."""
         self._bad: set[str] = set()
+        self._synced_end: tuple[str, int] | None = None
         self._names_made, self._names_synced = 1, 0
         self.max_bytes = options.journal_max_bytes
         self._segment: OwnFile | None = None
@@ -346,6 +347,7 @@ class Journal(_Files):
         with lock:
             target, made, left = self.next_seq, self._names_made, self._unsynced[:]
             files = [*left, *([self._segment] if self._segment is not None else [])]
+            end = (self._segments[-1][1], self._position) if self._segment is not None else self._synced_end
             if made != self._names_synced:
                 files.append(self._lock)  # in which stands that it is synced
             try:  # copies, for others may begin a segment, or close us, meanwhile
@@ -365,22 +367,27 @@ class Journal(_Files):
             for file in left:
                 if file in self._unsynced:
                     self._unsynced.remove(file)
-                file.close()
-            self.synced_seq = max(self.synced_seq, target)
+                _let_go(file)
+            if target >= self.synced_seq:
+                self.synced_seq, self._synced_end = target, end
             return self.synced_seq
 
     def begin_behind_synced(self) -> None:
-        """Have what is stored next go to a new segment, behind what is durable; those before are never synced again."""
-        for file in (*self._unsynced, self._segment):
-            if file is not None:
-                file.close()
+        """
+        Forget what is not durable; what is stored next goes to a new segment. Those before are never synced again.
+
+        Raises:
+            OSError: It could not all be forgotten.
+        """
+        _let_go(*self._unsynced, self._segment)
         self._unsynced, self._segment, self._descriptor, self._follows = [], None, -1, -1
-        # What was not synced to its end may hold durable lines before that, unless it begins behind them.
         for first_seq, name in self._segments[:]:
             self._bad.add(name)
             if first_seq >= self.synced_seq:
                 _unlink(self._path(name))
                 self._segments.remove((first_seq, name))
+            elif self._synced_end and name == self._synced_end[0]:  # a call that is refused must not come home
+                os.truncate(self._path(name), self._synced_end[1])
         self.next_seq = self.synced_seq
 
     def has_room(self, size: int) -> bool:

@@ -351,7 +351,10 @@ class LineQueue:
                     journal.keep(line, seq_of(line))
             return journal.sync(self.lock)
         except OSError as error:
-            self.keeper, self.journal_error = None, error
+            with self.lock:
+                self.keeper, self.journal_error = None, error
+                with suppress(OSError):
+                    journal.begin_behind_synced()
             raise
 
     # -- the journal

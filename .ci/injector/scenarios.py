@@ -112,8 +112,8 @@ class Scenario(NamedTuple):
     """What whoever comes next uses as well."""
 
 
-def _plain(world: World) -> None:
-    handler = world.open(batch_size=3)
+def _plain(world: World, **options: Any) -> None:
+    handler = world.open(batch_size=3, **options)
     world.record(handler, 5)
     handler.flush()
     world.record(handler, 2)
@@ -253,9 +253,12 @@ def _dead_and_torn(world: World) -> None:
 
 
 _SMALL: Final[dict[str, Any]] = {"max_bytes": 700}
+_POWER: Final[dict[str, Any]] = {"durability": "power"}
 
 SCENARIOS: Final = (
     Scenario("plain", _plain),
+    Scenario("power", lambda world: _plain(world, **_POWER), options=_POWER),
+    Scenario("power-rotated", lambda world: _plain(world, **_SMALL, **_POWER), options=_POWER),
     Scenario("one-by-one", _one_by_one),
     Scenario("full-queue", _full_queue),
     Scenario("rotated", _rotated, options=_SMALL),
@@ -268,6 +271,7 @@ SCENARIOS: Final = (
     Scenario("segments", _segments),
     Scenario("elsewhere", _elsewhere),
     Scenario("adopt", _adopt, _one_dead),
+    Scenario("power-adopt", lambda world: _adopt(world, **_POWER), _one_dead, _POWER),
     Scenario("adopt-torn", _adopt, _dead_and_torn),
     Scenario("adopt-two", _adopt, _two_dead),
     Scenario("adopt-rotating", lambda world: _adopt(world, **_SMALL), _one_dead, _SMALL),

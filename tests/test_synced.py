@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +19,7 @@ from helpers import assert_all_there_once
 from ai_response_logging._journal import Journal
 from ai_response_logging._journal_format import Intent
 from ai_response_logging._options import Options
+from ai_response_logging.api import alog_ai_response
 from ai_response_logging.errors import WriteError
 from ai_response_logging.handler import AIResponseHandler
 from ai_response_logging.record import seal, tail_of
@@ -192,3 +196,101 @@ def test_full_descriptor_table_leaves_no_copy_of_a_descriptor_behind(
 
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(made[0])
+
+
+# --- in an event loop ------------------------------------------------------------------------------------------------
+
+
+def test_coroutines_of_a_loop_share_syncs(handler: AIResponseHandler, log_path: Path, syncs: Syncs):
+    """Two hundred coroutines that log at once wait for a few syncs of the journal, not for two hundred."""
+    logging.getLogger("ai_responses").addHandler(handler)
+
+    async def all_of_them() -> list[Any]:
+        return await asyncio.gather(*(alog_ai_response(record_id=f"r-{number}") for number in range(200)))
+
+    results = asyncio.run(all_of_them())
+
+    assert {result["status"] for result in results} == {"queued"}
+    assert 1 <= sum(path.endswith(".jsonl") for path in syncs.made) <= 20
+    handler.flush()
+    assert_all_there_once(log_path, [f"r-{number}" for number in range(200)])
+
+
+def test_loop_goes_on_while_a_sync_stands_and_fields_are_those_of_the_call(
+    handler: AIResponseHandler, log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A disk that does not answer stops the coroutine that logs, and nobody else; a cancelled one loses no record."""
+    logging.getLogger("ai_responses").addHandler(handler)
+    may_end, fdatasync = threading.Event(), os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: may_end.wait(15) and fdatasync(descriptor))
+    fields = {"question": "before"}
+
+    async def main() -> None:
+        one = asyncio.ensure_future(alog_ai_response(record_id="one", extra=fields))
+        gone = asyncio.ensure_future(alog_ai_response(record_id="gone"))
+        while handler.queue_size < 2:  # noqa: ASYNC110  this is how the loop goes on
+            await asyncio.sleep(0)
+        fields["question"] = "after"
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert not one.done()
+        may_end.set()
+        assert (await one)["status"] == "queued"
+
+    asyncio.run(main())
+    handler.flush()
+    assert_all_there_once(log_path, ["one", "gone"])
+    assert b"after" not in log_path.read_bytes()
+
+
+@pytest.mark.parametrize("durability", ["memory", "crash", "power"])
+def test_full_queue_and_each_durability_are_awaited(log_path: Path, durability: str):
+    """A queue without room is drained in a thread; whatever is not possible is said, and never raised."""
+    handler = AIResponseHandler(log_path, **{**POWER, "durability": durability, "queue_max_size": 2})
+    logging.getLogger("ai_responses").addHandler(handler)
+
+    async def main() -> list[Any]:
+        return [await alog_ai_response(record_id=f"r-{number}", value=object()) for number in range(7)]
+
+    statuses = {result["status"] for result in asyncio.run(main())}
+    handler.close()
+
+    assert statuses == {"queued", "written_sync"}
+    assert_all_there_once(log_path, [f"r-{number}" for number in range(7)])
+
+
+def test_durability_that_is_changed_at_run_time_holds_from_the_next_record_on(
+    log_path: Path, handler: AIResponseHandler, syncs: Syncs
+):
+    """configure() to `crash` ends the syncs and to `power` begins them, and the lock file says so to adopters."""
+    pipeline = handler._pipeline
+    [lock] = Path(f"{log_path}.journal").glob("*.lock")
+    log(handler, "power")
+    assert syncs.made
+
+    pipeline.configure(replace(pipeline.options, durability="crash"))
+    syncs.made.clear()
+    log(handler, "crash")
+    assert not syncs.made
+    assert not lock.read_bytes().strip()
+
+    pipeline.configure(replace(pipeline.options, durability="power"))
+    log(handler, "power again")
+    assert syncs.made
+    assert lock.read_bytes() == b"power\n"
+
+
+def test_refused_record_is_in_no_journal_afterwards(log_path: Path, syncs: Syncs):
+    """`failed` is nowhere: what a journal took before its sync failed for good is cut off what was durable before."""
+    handler = AIResponseHandler(log_path, **{**POWER, "max_retries": 0, "close_timeout": 0.05})
+    assert log(handler, "kept") == "queued"
+    syncs.refuse[""] = errno.EIO
+    assert log(handler, "refused") == "failed"
+
+    there = b"".join(file.read_bytes() for file in Path(f"{log_path}.journal").glob("*.jsonl"))
+    assert b'"kept"' in there
+    assert b'"refused"' not in there
+    syncs.refuse.clear()
+    handler.close()
+    assert_all_there_once(log_path, ["kept"])
