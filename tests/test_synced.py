@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 from helpers import assert_all_there_once
 
+from ai_response_logging import _append
 from ai_response_logging._journal import Journal
 from ai_response_logging._journal_format import Intent
 from ai_response_logging._options import Options
@@ -127,6 +128,25 @@ def test_name_of_a_log_is_synced_before_the_first_block_also_of_one_made_anew(
     log(handler, "third")
     assert handler.flush()
     assert syncs.of(log_path.parent) == 1
+
+
+def test_block_is_appended_behind_the_syncs_of_its_lines_and_its_intent(
+    log_path: Path, handler: AIResponseHandler, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+):
+    """Lines, intent, block, log, and only then the lines leave: in this order, whoever has not waited for the first."""
+    log(handler, "first")
+    assert handler.flush()
+    queue, append_block, consume = handler._pipeline.queue, _append.append_block, handler._pipeline.queue.consume
+    queue.put(b'{"record_id":"second"', force=True)  # a caller that has not come to its sync yet
+    monkeypatch.setattr(_append, "append_block", lambda *a, **k: (syncs.made.append("append"), append_block(*a, **k)))
+    monkeypatch.setattr(queue, "consume", lambda count: (syncs.made.append("consume"), consume(count)))
+    syncs.made.clear()
+    assert handler.flush()
+
+    order = [name if name in {"append", "consume"} else Path(name).suffixes[-1] for name in syncs.made]
+    assert order[:2] == [".jsonl", ".mark"]
+    assert order[2:5] == ["append", ".jsonl", "consume"]
+    assert syncs.made[3] == str(log_path)
 
 
 def test_directory_that_others_made_is_synced_all_the_same(log_path: Path, syncs: Syncs):
