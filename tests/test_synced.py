@@ -149,6 +149,42 @@ def test_block_is_appended_behind_the_syncs_of_its_lines_and_its_intent(
     assert syncs.made[3] == str(log_path)
 
 
+def test_line_that_is_stored_during_a_sync_is_not_durable_by_it(
+    handler: AIResponseHandler, monkeypatch: pytest.MonkeyPatch
+):
+    """A sync says of those lines only that they are durable which stood there when it began."""
+    log(handler, "before")
+    queue, fdatasync = handler._pipeline.queue, os.fdatasync
+    assert queue.keeper is not None
+
+    def meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        queue.put(b'{"record_id":"meanwhile"', force=True)
+        fdatasync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", meanwhile)
+
+    assert queue.keeper.sync(queue.lock) == 1
+    assert queue.keeper.sync(queue.lock) == 2
+
+
+def test_segment_whose_sync_failed_is_left_for_a_new_one(handler: AIResponseHandler, monkeypatch: pytest.MonkeyPatch):
+    """The kernel may call durable the next time what it gave up: that file is not asked again."""
+    log(handler, "before")
+    asked: list[int] = []
+
+    def refuse_once(descriptor: int) -> None:
+        asked.append(os.fstat(descriptor).st_ino)
+        if len(asked) == 1:
+            raise OSError(errno.EIO, "no more")
+
+    monkeypatch.setattr(_append, "sync_file", refuse_once)
+
+    assert log(handler, "after") == "queued"
+    assert len(asked) >= 2
+    assert asked[0] not in asked[1:]
+
+
 def test_directory_that_others_made_is_synced_all_the_same(log_path: Path, syncs: Syncs):
     """A writer at crash may have made the journal's and the log's directory a moment ago, and synced neither."""
     log_path = log_path.parent / "made" / log_path.name
