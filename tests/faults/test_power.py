@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import shutil
 import signal
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from _children import Notes, SmallDisk, assert_kept, assert_sums, run_or_skip, writer
 from _disks import UNSYNCED, Disk
 from _trace import Call, calls_of, strace
-from helpers import assert_all_there_once, has_strace, is_root, read_lines
+from helpers import assert_all_there_once, has_strace, is_root, read_lines, run_child
 
 from ai_response_logging import AIResponseHandler
 from ai_response_logging.verify import verify_log
@@ -246,6 +248,55 @@ def test_whoever_brings_home_a_journal_of_power_syncs_whatever_his_own_durabilit
     assert str(log_path) in asked
     assert any(path.endswith(".mark") for path in asked)
     assert_all_there_once(log_path, notes.ids())
+
+
+# --- interrupted ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["log", "log, queue full", "flush"])
+@pytest.mark.parametrize("act", ["throw", "log"])
+def test_interruption_at_a_sample_of_points_leaves_everything_in_order(tmp_path: Path, call: str, act: str):
+    """An exception or a signal handler that logs, wherever it falls into a call at power: see test_interrupt.py."""
+    child, seed = Path(__file__).with_name("_interrupted.py"), str(random.SystemRandom().randrange(1_000_000))
+    done = run_child(child, act, "signal,line", call, tmp_path, 6, seed, env={"DURABILITY": "power"}, timeout=60)
+    result = json.loads(done.stdout)
+
+    assert not result["problems"], f"seed {seed}: {json.dumps(result['problems'], indent=1)}"
+    assert result["fired"] >= 6
+
+
+def test_fork_in_the_middle_of_a_sync_leaves_a_child_that_logs(log_path: Path):
+    """A child that is forked while another thread's sync stands neither hangs nor takes the parent's record along."""
+    code = """
+    import logging, os, sys, threading
+    from ai_response_logging.handler import AIResponseHandler
+    begun, may_end, fdatasync = threading.Event(), threading.Event(), os.fdatasync
+    def stand(descriptor):
+        begun.set()
+        assert may_end.wait(15)
+        fdatasync(descriptor)
+    def log(record_id):
+        return handler.submit(logging.makeLogRecord({"msg": "m", "record_id": record_id}))
+    handler = AIResponseHandler(sys.argv[1], durability="power", batch_size=10_000, flush_interval=1000)
+    log("before")
+    os.fdatasync = stand
+    thread = threading.Thread(target=log, args=("parent's",))
+    thread.start()
+    assert begun.wait(15)
+    pid = os.fork()
+    if not pid:
+        os.fdatasync = fdatasync
+        assert log("child's") == "queued"
+        handler.close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    may_end.set()
+    thread.join()
+    handler.close()
+    """
+    run_child(textwrap.dedent(code), log_path)
+
+    assert_all_there_once(log_path, ["before", "parent's", "child's"])
 
 
 # --- disks ---------------------------------------------------------------------------------------------------------
