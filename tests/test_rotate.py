@@ -73,13 +73,15 @@ def test_rotation_is_a_rename_to_the_time(log_path: Path):
 
 @pytest.mark.parametrize("taken", ["", ".gz"])
 def test_rotation_never_takes_a_name_that_is_there(log_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str):
-    """Two rotations within one tick of the clock do not overwrite each other, compressed or not."""
+    """Nothing is overwritten, compressed or not, also where the lock file knows nothing of it."""
     monkeypatch.setattr(_rotate, "utc_suffix", lambda: NAMES[0])
     earlier = Path(f"{log_path}.{NAMES[0]}{taken}")
     earlier.write_bytes(b"earlier\n")
     log_path.write_bytes(b"later\n")
 
-    target = rotate(str(log_path))
+    with log_path.with_name("lock").open("w+b", buffering=0) as lock_file:
+        lock_file.write(b"20200101T000000.000000Z")
+        target = rotate(str(log_path), lock_file=lock_file)
 
     assert target == f"{log_path}.{NAMES[0][:-2]}1Z"
     assert earlier.read_bytes() == b"earlier\n"
