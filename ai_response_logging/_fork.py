@@ -85,9 +85,15 @@ def _after_fork_in_child() -> None:
     _forked[0] = False  # the children that the parent has are not ours
     # The set may have been in the middle of a change in another thread when the process forked: its internal
     # bookkeeping then holds removals back for ever, which list() does not mind.
+    faults: list[Exception] = []
     for owner in list(_registered):
-        owner.after_fork_in_child()
+        try:
+            owner.after_fork_in_child()
+        except Exception as error:  # noqa: BLE001  the others must forget all the same
+            faults.append(error)
     _pid = os.getpid()
+    if faults:  # of ours, against the contract above: the interpreter prints it, and the child goes on
+        raise faults[0]
 
 
 if hasattr(os, "register_at_fork"):

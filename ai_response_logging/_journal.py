@@ -196,19 +196,20 @@ class Journal(_Files):
     """
 
     def __init__(self, directory: str, writer_id: str, options: Options, like: str = "") -> None:
+        # What close() lets go of, first: a process may fork from here on, or after a fault that leaves us half made.
+        self._unsynced: list[OwnFile] = []
+        """Segments that were left, for :meth:`sync` to see to."""
+        self._segment: OwnFile | None = None
         lock = _new_lock(directory, writer_id, options, like)
         super().__init__(directory, directory_names(directory), writer_id, lock, options.file_mode, is_synced=False)
         self.next_seq = 0
         """The number from which on nothing has been stored."""
         self.synced_seq = 0
         """The number below which all that was stored is durable."""
-        self._unsynced: list[OwnFile] = []
-        """Segments that were left, for :meth:`sync` to see to."""
         self._bad: set[str] = set()
         self._synced_end: tuple[str, int] | None = None
         self._names_made, self._names_synced = 1, 0
         self.max_bytes = options.journal_max_bytes
-        self._segment: OwnFile | None = None
         # Of the segment: its descriptor, where the next line stands in it, and which number that line must have.
         self._descriptor, self._position, self._follows = -1, 0, -1
         self._large: dict[str, int] = {}

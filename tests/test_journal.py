@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from helpers import has_fork, is_root, run_child
 
-from ai_response_logging import _journal, _lock
+from ai_response_logging import _fork, _journal, _lock
 from ai_response_logging._journal import Journal, Orphan, has_journals, orphans
 from ai_response_logging._journal_format import (
     MARK_BYTES,
@@ -701,3 +701,51 @@ def test_writers_that_make_their_journals_at_once_in_one_directory_all_get_their
     looker.join()
 
     assert failed == []
+
+
+@has_fork
+def test_fork_beside_a_journal_that_could_not_be_made_forgets_everything(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A fault half-way, or another thread at just that point, does not let the child go on in its parent's journal."""
+    kept: list[OSError] = []
+
+    def refuse(_marks: bytes) -> None:
+        raise OSError(errno.EMFILE, "no descriptor")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_journal, "find_mark", refuse)
+        patched.setattr(_journal, "content", lambda _path: b"")
+        with pytest.raises(OSError, match="no descriptor") as caught:
+            Journal(str(directory), WRITER, Options())
+        kept.append(caught.value)  # as a queue keeps the last one, and with it what was half made
+    half_made = [owner for owner in _fork._registered if isinstance(owner, Journal) and owner._is_closed is False]
+    assert half_made
+    for owner in half_made:
+        owner.after_fork_in_child()
+
+
+@has_fork
+def test_owner_that_cannot_forget_keeps_no_other_from_it():
+    """The child is told of the fault, and has dropped all else of its parent's."""
+    code = """
+    import os
+    from ai_response_logging import _fork
+
+    class Owner:
+        def __init__(self, name): self.name = name
+        def after_fork_in_child(self):
+            os.write(1, self.name)
+            raise ValueError
+
+    owners = [Owner(b"a"), Owner(b"b"), Owner(b"c")]
+    for owner in owners: _fork.forget_in_child(owner)
+    if not os.fork():
+        _fork.notice_fork()
+        os._exit(0)
+    os.wait()
+    """
+    done = run_child(code)
+
+    assert sorted(done.stdout) == ["a", "b", "c"]
+    assert "ValueError" in done.stderr
