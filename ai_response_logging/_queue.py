@@ -259,10 +259,14 @@ class LineQueue:
             return
         if mark_error is None:
             self._forget_in_journal(journal, seq_of(arrived[-1]) + 1)
-        elif not self._lines:  # all that it tells of has arrived, and it cannot note that
-            self._mark_error = None
-            with suppress(OSError):
-                self._give_up(journal, mark_error)
+            return
+        with self.lock:  # nobody may store in it behind our look
+            if self._lines:
+                return
+            # All that it tells of has arrived, and it cannot note that.
+            self.keeper, self.journal_error, self._mark_error = None, mark_error, None
+        with suppress(OSError):
+            self._give_up(journal, mark_error)
 
     def note(self, intent: Intent) -> None:
         """

@@ -213,7 +213,7 @@ class AIResponseHandler(logging.Handler):
         # What the queue has taken is on its way, and what has failed is counted, whatever went wrong behind it.
         if prepared is None or (prepared.line is None and prepared.status != "failed"):
             return self.refuse(error)
-        if prepared.status == "failed":
+        if prepared.status == "failed" or self._pipeline.queue.is_synced:  # it waits, and may not be synced yet
             prepared.error = prepared.error or error
         return prepared
 

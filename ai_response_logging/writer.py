@@ -300,13 +300,16 @@ class BatchFileHandler(SharedFileHandler):
         try:
             if not self.turn.acquire(timeout):  # it is being written, or about to be, and cannot be taken back
                 busy = _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
-                self._note(WriteError(f"{self.baseFilename}: a record may not survive loss of power: {reason}; {busy}"))
+                what = f"{self.baseFilename}: a record waits, and may not survive loss of power: {reason}; {busy}"
+                record.error = WriteError(what)
+                self._note(record.error)
                 return
             try:
                 self._append_waiting(self.queue.position, deadline_s)
             except _FAULTS as error:
                 intent = self.queue.intent  # as in _write_in_turn: what may be in the file cannot be refused
                 if intent is not None and record.line in self.queue.first(intent.lines):
+                    record.error = error
                     self._note(error)
                     return
                 if self.queue.withdraw(record, from_journal=True):

@@ -350,3 +350,34 @@ def test_refused_record_is_in_no_journal_afterwards(log_path: Path, syncs: Syncs
     syncs.refuse.clear()
     handler.close()
     assert_all_there_once(log_path, ["kept"])
+
+
+def test_record_that_nothing_could_sync_in_time_says_so(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A call whose journal cannot be synced while another thread writes the log does not pass for durable."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    handler = AIResponseHandler(log_path, **{**POWER, "caller_timeout": 0.01})
+    assert log(handler, "before") == "queued"
+    pipeline, held, may_go = handler._pipeline, threading.Event(), threading.Event()
+
+    def write() -> None:
+        assert pipeline.writer.turn.acquire(0)
+        held.set()
+        assert may_go.wait(15)
+        pipeline.writer.turn.free()
+
+    def refuse(_record: object) -> bool:
+        raise OSError(errno.EIO, "no more")
+
+    other = threading.Thread(target=write)
+    other.start()
+    assert held.wait(15)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.queue, "await_sync", refuse)
+        done = handler.submit_fields({"record_id": "one"})
+    may_go.set()
+    other.join()
+
+    assert done.status == "queued"
+    assert "may not survive loss of power" in str(done.error)
+    handler.close()
+    assert_all_there_once(log_path, ["before", "one"])
