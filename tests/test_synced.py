@@ -381,3 +381,77 @@ def test_record_that_nothing_could_sync_in_time_says_so(log_path: Path, monkeypa
     assert "may not survive loss of power" in str(done.error)
     handler.close()
     assert_all_there_once(log_path, ["before", "one"])
+
+
+def test_call_returns_behind_a_sync_of_the_journal_and_of_its_name_once(
+    handler: AIResponseHandler, log_path: Path, syncs: Syncs
+):
+    """A segment that power takes the name of is as lost as one that was not synced; each name needs one sync."""
+    journal = Path(f"{log_path}.journal")
+    for names in (1, 0):
+        assert log(handler, f"record-{names}") == "queued"
+        [segment] = journal.glob("*.jsonl")
+        assert str(segment) in syncs.made
+        assert syncs.of(journal) == names
+
+
+def test_what_is_stored_while_a_sync_runs_is_not_told_durable_by_it(
+    handler: AIResponseHandler, monkeypatch: pytest.MonkeyPatch
+):
+    """A record is acknowledged by a sync that began behind its write, not by one that ended behind it."""
+    queue = handler._pipeline.queue
+    journal, sync_file = queue.keeper, _append.sync_file
+    assert journal is not None
+    assert queue.put(b'{"n":0') is not None
+
+    def slow(descriptor: int) -> None:
+        monkeypatch.setattr(_append, "sync_file", sync_file)
+        assert queue.put(b'{"n":1') is not None
+        sync_file(descriptor)
+
+    monkeypatch.setattr(_append, "sync_file", slow)
+
+    assert journal.sync(queue.lock) == 1
+    assert journal.next_seq == 2
+    assert journal.sync(queue.lock) == 2
+
+
+def test_log_is_synced_before_its_lines_are_forgotten(
+    handler: AIResponseHandler, log_path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+):
+    """Until the block is on the disk its lines wait, in the journal, too."""
+    queue = handler._pipeline.queue
+    consume, before = queue.consume, list[list[str]]()
+
+    def noted(count: int) -> None:
+        before.append(syncs.made[:])
+        consume(count)
+
+    monkeypatch.setattr(queue, "consume", noted)
+    log(handler, "first")
+    assert handler.flush()
+
+    [made] = before
+    assert str(log_path) in made
+
+
+def test_intent_and_what_others_appended_are_durable_before_a_block_is(
+    handler: AIResponseHandler, log_path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+):
+    """What power leaves of a block is told by its intent, and lies behind no hole that was another writer's."""
+    append_block, before = _append.append_block, list[list[str]]()
+
+    def noted(*args: Any, **options: Any) -> None:
+        before.append(syncs.made[:])
+        append_block(*args, **options)
+
+    monkeypatch.setattr(_append, "append_block", noted)
+    log_path.write_bytes(b'{"record_id":"another"}\n')
+    log(handler, "ours")
+    syncs.made.clear()
+    assert handler.flush()
+
+    [made] = before
+    [marks] = Path(f"{log_path}.journal").glob("*.mark")
+    assert {str(log_path), str(marks)} <= set(made)
+    assert made.index(str(log_path)) < made.index(str(marks))
