@@ -17,7 +17,7 @@ from helpers import assert_all_there_once, read_lines
 
 from ai_response_logging._queue import LineQueue
 from ai_response_logging.handler import ResponseQueueHandler
-from ai_response_logging.listener import BatchQueueListener, _Server
+from ai_response_logging.listener import _GATHER_S, BatchQueueListener, _Server
 from ai_response_logging.writer import BatchFileHandler
 
 NEVER = 1000.0
@@ -520,6 +520,53 @@ def test_interval_of_nothing_writes_at_once_and_sleeps_when_there_is_nothing(
     assert home.reached.wait(10)
     assert not many.wait(0.15), "the listener spins"
     assert_all_there_once(log_path, "a")
+
+
+class Waits:
+    """Runs something inside one of a queue's waits, and tells when the listener sleeps with nothing to do."""
+
+    def __init__(self, lines: LineQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sleeps = threading.Semaphore(0)
+        self.inside: dict[float, Callable[[], object]] = {}
+        self._wait = lines.wait
+        monkeypatch.setattr(lines, "wait", self._noted)
+
+    def _noted(self, timeout: float) -> bool:
+        self.inside.pop(timeout, lambda: None)()
+        if timeout > NEVER / 2:
+            self.sleeps.release()
+        return self._wait(timeout)
+
+
+@pytest.mark.parametrize("wait", [0.0, _GATHER_S])
+def test_wake_that_comes_while_lines_gather_is_not_lost(
+    writer: BatchFileHandler, started: Start, monkeypatch: pytest.MonkeyPatch, wait: float
+):
+    """Whoever wants the listener in the moment behind a write, in which it takes wakes in passing, is heard."""
+    waits = Waits(writer.queue, monkeypatch)
+    listener = started(writer.queue, writer)
+    thread = listener._thread
+    assert thread is not None
+    waits.inside[wait] = listener.stop  # from its own thread it only says so
+    put(writer.queue, "a", "b", "c")
+
+    thread.join(5)
+    assert not thread.is_alive(), "it sleeps on"
+
+
+def test_batch_behind_a_moment_of_gathering_wakes_the_listener_again(
+    log_path: Path, writer: BatchFileHandler, home: Home, started: Start, monkeypatch: pytest.MonkeyPatch
+):
+    """Only behind a write is half a queue waited for: a later batch goes out at once."""
+    waits = Waits(writer.queue, monkeypatch)
+    started(writer.queue, writer)
+    for batch in ("abc", "def"):
+        assert waits.sleeps.acquire(timeout=5)
+        put(writer.queue, *batch)
+        assert home.reached.wait(5)
+        home.reached.clear()
+
+    assert_all_there_once(log_path, "abcdef")
 
 
 def test_stop_hands_over_what_waits_and_what_comes_meanwhile(log_path: Path, writer: BatchFileHandler, started: Start):

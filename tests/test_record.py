@@ -83,6 +83,28 @@ def test_a_forked_child_makes_other_ids_than_its_parent() -> None:
     assert done.stdout.split() == ["2000", "2000"]
 
 
+@has_fork
+@pytest.mark.parametrize(
+    ("fork", "pid"), [("os.fork", "1"), ("ctypes.PyDLL(None).fork", "os.getpid()")], ids=["same pid", "in C"]
+)
+def test_a_child_forked_within_a_millisecond_makes_other_ids(fork: str, pid: str) -> None:
+    """Not even in the same millisecond: one with its parent's pid (another namespace), or forked in C, as by uWSGI."""
+    done = run_child(
+        f"""
+        import ctypes, os
+        from ai_response_logging.record import uuid7
+        uuid7(5, {pid})
+        child = {fork}()
+        os.write(1, uuid7(5, {pid}).encode() + b"\\n")
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        """
+    )
+
+    assert len(set(done.stdout.split())) == 2
+
+
 @pytest.mark.parametrize(
     ("platform", "provider"),
     [

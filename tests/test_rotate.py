@@ -72,16 +72,19 @@ def test_rotation_is_a_rename_to_the_time(log_path: Path):
 
 
 @pytest.mark.parametrize("taken", ["", ".gz"])
-def test_rotation_never_takes_a_name_that_is_there(log_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str):
-    """Nothing is overwritten, compressed or not, also where the lock file knows nothing of it."""
+@pytest.mark.parametrize("noted", [None, b"20251231T235959.000000Z"], ids=["nothing noted", "an older name noted"])
+def test_rotation_never_takes_a_name_that_is_there(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str, noted: bytes | None
+):
+    """No rotation within one tick of the clock, nor one beside a lock file from a backup, overwrites a file."""
     monkeypatch.setattr(_rotate, "utc_suffix", lambda: NAMES[0])
     earlier = Path(f"{log_path}.{NAMES[0]}{taken}")
     earlier.write_bytes(b"earlier\n")
     log_path.write_bytes(b"later\n")
 
     with log_path.with_name("lock").open("w+b", buffering=0) as lock_file:
-        lock_file.write(b"20200101T000000.000000Z")
-        target = rotate(str(log_path), lock_file=lock_file)
+        lock_file.write(noted or b"")
+        target = rotate(str(log_path), lock_file=lock_file if noted else None)
 
     assert target == f"{log_path}.{NAMES[0][:-2]}1Z"
     assert earlier.read_bytes() == b"earlier\n"
