@@ -20,12 +20,15 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import hypothesis.strategies  # noqa: F401  here and not in each run, as pytest
 import orjson  # noqa: F401  the same
 import pytest
 import yaml  # noqa: F401  the same
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGE: Final = "ai_response_logging"
 TEST_LIMIT_S: Final = 10  # for one test of a mutant; unbroken they take a second at most
@@ -101,6 +104,9 @@ MUTANTS: Final = (
     Mutant("Closing before the interpreter ends is a drain, also for the other handler", "_pipeline.py",
            "        if self.users:\n            return\n        self.listener.stop(", "        self.listener.stop(",
            "tests/test_handler.py::test_closing_one_of_two_handlers_leaves_the_other_at_work"),
+    Mutant("Set-up beside somebody's dictConfig does not hang (only logging's own lock, and no disk under it)",
+           "_pipeline.py", "made = _new(path, options)", "with _exit.lock: made = _new(path, options)",
+           "tests/test_pipeline.py::test_a_handler_made_beside_somebodys_dict_config_does_not_hang"),
     # The queue.
     Mutant("queue_max_bytes: what may wait in memory", "_queue.py",
            " and self._bytes + size <= self.max_bytes", "",
@@ -130,6 +136,15 @@ MUTANTS: Final = (
     Mutant("Never: makes a child process hang after fork (it has no thread)", "listener.py",
            '"""Forget the thread: it stayed in the parent."""\n        self._begin()', "pass",
            "tests/test_listener.py::test_listener_forgets_its_thread_in_a_forked_child"),
+    Mutant("Never sleeps on a wake: one that is taken in passing, while lines gather, is given back", "listener.py",
+           "queue.wake()  # we have taken it, and it was not for this", "pass",
+           "tests/test_listener.py::test_wake_that_comes_while_lines_gather_is_not_lost"),
+    Mutant("Never sleeps on a wake: one that came before lines gather is looked at, too", "listener.py",
+           "is_needed = me.requests or me.is_stopping or", "is_needed = ",
+           "tests/test_listener.py::test_wake_that_comes_while_lines_gather_is_not_lost[0.0]"),
+    Mutant("batch_size: half a queue is waited for only behind a write", "listener.py",
+           "queue.is_gathering = False", "pass",
+           "tests/test_listener.py::test_batch_behind_a_moment_of_gathering_wakes_the_listener_again"),
     # Attempts.
     Mutant("The n-th attempt waits n x retry_delay", "_retry.py",
            "yield attempt * retry_delay", "yield retry_delay",
@@ -288,6 +303,62 @@ MUTANTS: Final = (
     Mutant("Kept exactly once after fork: a child forgets what is its parent's", "_fork.py",
            "        owner.after_fork_in_child()\n", "        pass\n",
            "tests/faults/test_fork.py::test_child_forked_with_records_waiting_does_not_write_the_parents"),
+    Mutant("Kept exactly once after fork: a child forked in C, without Python's hooks, notices", "_fork.py",
+           "if (type(pid) is int and pid == _pid) or os.getpid() == _pid:", "if True:",
+           "tests/faults/test_fork_in_c.py::test_workers_forked_without_hooks_are_writers_of_their_own[killed]"),
+    Mutant("Comes home by itself: a parent looks for what its killed child has left", "writer.py",
+           "(has_forked() and quiet_s >= _LOOK_FOR_CHILDREN_S)", "False",
+           "tests/faults/test_readers.py::test_idle_parent_brings_home_what_its_killed_child_left"),
+    Mutant("Comes home by itself: a process knows that it has forked", "_fork.py",
+           "_forked[0] = True", "pass",
+           "tests/faults/test_readers.py::test_only_a_process_that_has_forked_itself_looks_for_children"),
+    Mutant("A child has no children yet, and does not look for any", "_fork.py",
+           "_forked[0] = False  # the children", "pass  #",
+           "tests/faults/test_readers.py::test_only_a_process_that_has_forked_itself_looks_for_children"),
+    Mutant("Ids are unique: a forked child with its parent's pid (another namespace) makes its own", "record.py",
+           "os.register_at_fork(after_in_child=_ids.renew)", "pass",
+           "tests/test_record.py::test_a_child_forked_within_a_millisecond_makes_other_ids[same pid]"),
+    Mutant("Ids are unique: a child forked in C makes its own", "record.py",
+           "if known_ms != ms or known_pid != pid:", "if known_ms != ms:",
+           "tests/test_record.py::test_a_child_forked_within_a_millisecond_makes_other_ids[in C]"),
+    # Descriptors that the application closes under us.
+    Mutant("Never twice: a journal that another process has by now is not taken back from it", "_journal.py",
+           "if not _lock.try_acquire(lock) or", "if",
+           "tests/faults/test_closed_descriptors.py::test_waits_while_another_process_has_its_journal"),
+    Mutant("Never: a descriptor that is the application's by now is closed", "_paths.py",
+           "if self.is_ours():\n            os.close(", "if not self.closed:\n            os.close(",
+           "tests/faults/test_closed_descriptors.py::test_descriptor_that_the_application_got_is_not_closed"),
+    Mutant("Never: a file of the application's is written to (descriptors are out of its way)", "_paths.py",
+           "OwnFile(_out_of_the_way(descriptor), ", "OwnFile(descriptor, ",
+           "tests/faults/test_closed_descriptors.py::test_killed_after_everything_was_closed_keeps_its_records[256-12]"),
+    Mutant("A liveness lock that was closed under us is taken again", "_journal.py",
+           "if not self._lock.is_ours():\n            try:\n                self.retake()",
+           "if False:\n            try:\n                self.retake()",
+           "tests/faults/test_closed_descriptors.py::"
+           "test_what_comes_after_another_process_took_an_empty_journal_is_kept"),
+    Mutant("Never twice: a journal that another process has brought home is forgotten", "_queue.py",
+           "if journal is None or not journal.has_lost_lock():\n            return",
+           "if True:\n            return",
+           "tests/faults/test_closed_descriptors.py::"
+           "test_journal_that_another_process_brought_home_is_not_written_again[close_all-False]"),
+    Mutant("Never twice: of a journal that another process had for a while its marks are read anew", "_journal.py",
+           "if mark.number != self._mark.number:", "if False:",
+           "tests/faults/test_closed_descriptors.py::"
+           "test_other_process_that_is_killed_while_it_brings_home_doubles_nothing[behind]"),
+    Mutant("Never twice: without its liveness lock a journal takes no marks, so nothing is appended", "_journal.py",
+           "if self._is_closed or not self._lock.is_ours():  # without its lock", "if self._is_closed:  #",
+           "tests/faults/test_closed_descriptors.py::test_lock_that_is_lost_in_the_middle_of_an_attempt_doubles_nothing"),
+    Mutant("Never twice: our own journal is not taken for a dead writer's when its lock was closed", "writer.py",
+           'but = self.queue.writer_id if is_here else ""', 'but = ""',
+           "tests/faults/test_closed_descriptors.py::test_own_journal_is_not_taken_for_a_dead_ones"),
+    Mutant("Never twice: a journal at the old place of a moved directory is renounced", "_queue.py",
+           "before.renounce()", "before.close()",
+           "tests/faults/test_moved_directory.py::"
+           "test_what_waited_when_the_directory_was_moved_is_in_one_of_both_places"),
+    Mutant("Never lost: behind the first write to a new place the journal is there, too", "_shared_file.py",
+           "self._look_for_journal()  # where the whole directory was", "pass  #",
+           "tests/faults/test_moved_directory.py::"
+           "test_killed_after_the_first_write_to_the_new_place_leaves_nothing_at_the_old_one[False]"),
     # Values.
     Mutant("Never: the same key stands twice in a line", "formatter.py",
            "if not OWN_FIELDS.isdisjoint(fields):", "if False:",
@@ -295,6 +366,9 @@ MUTANTS: Final = (
     Mutant("What cannot be encoded is replaced and named: NaN", "formatter.py",
            'if b"null" in text and', 'if b"nil" in text and',
            "tests/test_formatter.py::test_a_value_that_cannot_be_encoded_is_named_and_the_rest_stays"),
+    Mutant("Never ends the process: orjson gets only lists and dicts that nobody else has (else a SIGSEGV)",
+           "formatter.py", "own = marshal.loads(marshal.dumps(value))", "own = value",
+           "tests/test_formatter.py::test_a_list_that_is_emptied_while_it_is_encoded_does_not_end_the_process"),
     Mutant("Never: bad %-arguments make a record vanish", "formatter.py",
            "except Exception as error:  # noqa: BLE001  bad %-arguments", "except OSError as error:  #",
            "tests/test_formatter.py::test_a_message_that_cannot_be_formatted_is_kept_in_pieces"),
@@ -318,7 +392,7 @@ MUTANTS: Final = (
            "tests/test_plain.py::test_keys_that_collide_again_and_again_are_all_kept"),
     # The journal.
     Mutant("Never twice: the journal of a living writer is left to it", "_journal.py",
-           "if not _lock.try_acquire(lock) or", "if",
+           "if not _lock.try_acquire(lock):", "if False:",
            "tests/test_guarantees.py::test_journal_of_a_living_writer_is_left_to_it"),
     Mutant("Never twice: lines below the consumed mark have arrived", "_journal.py",
            "if seq >= self._next_seq:", "if True:",
@@ -363,12 +437,16 @@ MUTANTS: Final = (
            "if not _lock.is_replaced(lock, path):\n                return lock",
            "tests/test_journal.py::test_journal_of_a_living_writer_is_no_orphan"),
     Mutant("Never lost: an orphan is told by its lock, never by a pid that somebody else has now", "_journal.py",
-           "if not _lock.try_acquire(lock) or", "if os.path.exists('/proc/' + writer_id.split('-')[-3]) or",
+           "if not _lock.try_acquire(lock):",
+           "if os.path.exists('/proc/' + writer_id.split('-')[-3]) or not _lock.try_acquire(lock):",
            "tests/test_journal.py::test_lines_stored_are_found_by_whoever_adopts_them"),
     Mutant("A forked child holds up nobody who brings its parent's lines home", "_journal.py",
+           "forget_in_child(lock)  # before it is locked", "str(lock)  #",
+           "tests/faults/test_closed_descriptors.py::test_child_forked_while_a_journal_is_made_does_not_hold_its_lock"),
+    Mutant("Never under its parent's name: what a forked child stores in the journal that it has from it", "_journal.py",
            'for as long as the child lives."""\n        self.close()',
            'for as long as the child lives."""\n        pass',
-           "tests/test_journal.py::test_child_of_a_fork_neither_holds_the_lock_nor_removes_anything"),
+           "tests/test_journal.py::test_child_that_uses_its_parents_journal_is_refused"),
     Mutant("Never: a journal's file is created readable by others", "_journal.py",
            "os.O_RDWR, self._file_mode, like=self.directory)\n        reserved",
            "os.O_RDWR, 0o644, like=self.directory)\n        reserved",
@@ -394,7 +472,87 @@ MUTANTS: Final = (
     Mutant("close: one message says how many are left and where, to the handler that closes", "_pipeline.py",
            "tell(user, error)", "self._report(error)",
            "tests/faults/test_lock_holder.py::test_held_lock_a_close_alone_takes_close_timeout"),
+    # Loss of power.
+    Mutant("power: the call returns behind a sync of the journal", "_pipeline.py",
+           'if self.queue.is_synced and record.status in {"queued", "spilled"}:', "if False:",
+           "tests/test_power_syncs.py::test_call_returns_behind_a_sync_of_the_journal_and_of_its_name_once"),
+    Mutant("power: the names of the journal's files are synced, too", "_journal.py",
+           'sync_directory(self._path(""))', 'str(self._path(""))',
+           "tests/test_power_syncs.py::test_call_returns_behind_a_sync_of_the_journal_and_of_its_name_once"),
+    Mutant("power: no record is acknowledged by a sync that began before its write (the group)", "_group_sync.py",
+           "self.durable_seq = max(self.durable_seq, durable)",
+           "self.durable_seq = max(self.durable_seq, durable + len(self._waiting))",
+           "tests/test_group_sync.py::test_sync_that_began_before_a_write_tells_nobody_of_it"),
+    Mutant("power: no record is acknowledged by a sync that began before its write (the journal)", "_journal.py",
+           "self.synced_seq = max(self.synced_seq, target)", "self.synced_seq = max(self.synced_seq, self.next_seq)",
+           "tests/test_power_syncs.py::test_what_is_stored_while_a_sync_runs_is_not_told_durable_by_it"),
+    Mutant("power: a leader that is interrupted leaves the others another", "_group_sync.py",
+           "mine.acquire(timeout=_LOOK_S)", "mine.acquire()",
+           "tests/test_group_sync.py::test_exception_thrown_into_the_one_who_leads_leaves_the_others_a_leader"),
+    Mutant("power: a segment whose sync failed is never synced again, its lines go to a new one", "_queue.py",
+           "journal.begin_behind_synced()", "pass",
+           "tests/faults/test_power.py::test_segment_that_cannot_be_synced_is_left_and_its_lines_go_to_a_new_one[n]"),
+    Mutant("power: a mark file whose sync failed is never synced again, but replaced", "_journal.py",
+           "self._marks_are_bad = True", "self._marks_are_bad = False",
+           "tests/faults/test_power.py::test_mark_that_cannot_be_synced_is_replaced"),
+    Mutant("power: a log whose sync failed is never synced again, but sealed", "_shared_file.py",
+           "sealed = self._seal(descriptor, start, end)", 'sealed = ""',
+           "tests/test_power_syncs.py::test_log_that_cannot_be_synced_is_sealed_and_not_asked_again"),
+    Mutant("power: the intent is synced before its block is appended", "_journal.py",
+           "if self.is_synced and (intent is not None or self._has_surplus(consumed)):", "if False:",
+           "tests/test_power_syncs.py::test_intent_and_what_others_appended_are_durable_before_a_block_is"),
+    Mutant("power: what others have appended is synced before our block is, which so lies behind no hole",
+           "_shared_file.py", "self._sync_log(descriptor, start, start)", "pass",
+           "tests/test_power_syncs.py::test_intent_and_what_others_appended_are_durable_before_a_block_is"),
+    Mutant("power: the log is synced before its lines are forgotten", "writer.py",
+           "if source.is_synced and start != end:", "if False:",
+           "tests/test_power_syncs.py::test_log_is_synced_before_its_lines_are_forgotten"),
+    Mutant("power: the log's own name is synced", "_shared_file.py",
+           "sync_directory(self.baseFilename)", "str(self.baseFilename)",
+           "tests/test_power_syncs.py::test_name_of_a_log_is_synced_before_the_first_block_also_of_one_made_anew"),
+    Mutant("power: a directory that others made is synced (the journal's)", "_journal.py",
+           "for one in made or [directory]:", "for one in made:",
+           "tests/test_power_syncs.py::test_directory_that_others_made_is_synced_all_the_same"),
+    Mutant("power: a directory that others made is synced (the log's)", "_shared_file.py",
+           "for one in (made or [directory]) if", "for one in made if",
+           "tests/test_power_syncs.py::test_directory_that_others_made_is_synced_all_the_same"),
+    Mutant("power: whoever brings such a journal home syncs, whatever his own durability", "_journal.py",
+           "is_durable = is_synced or lock.read(len(SYNCED)) == SYNCED", "is_durable = is_synced",
+           "tests/faults/test_power.py::"
+           "test_whoever_brings_home_a_journal_of_power_syncs_whatever_his_own_durability"),
+    Mutant("power: the holes that loss of power made in a block are filled", "_shared_file.py",
+           "if found < (holed := _append.holed_lines(descriptor, start, lines)):", "if False:",
+           "tests/test_power_syncs.py::test_holes_in_a_block_are_filled_also_when_somebody_has_logged_behind_them"),
     # Reading and proving.
+    Mutant("Exactly once: a record that stands in a journal and in the log is shown once", "reader.py",
+           "filter(journalled.shows, _records_of(snapshot, file, tell))", "_records_of(snapshot, file, tell)",
+           "tests/faults/test_readers.py::test_journals_copy_is_shown_once_and_a_doubled_line_of_the_log_twice"),
+    Mutant("Never hidden: a record that stands twice in the log is shown twice, also beside a journal's copy",
+           "_journal_read.py", "return not is_first or self._held", "return self._held",
+           "tests/faults/test_readers.py::test_journals_copy_is_shown_once_and_a_doubled_line_of_the_log_twice"),
+    Mutant("Readers miss nothing that moves: journals first, the log's files only then", "reader.py",
+           "    journalled = Journalled()\n",
+           "    early = LogSnapshot(path, missing_ok=True)\n"
+           "    globals()['LogSnapshot'] = lambda *_, **__: early\n"
+           "    journalled = Journalled()\n",
+           "tests/faults/test_readers.py::"
+           "test_what_moves_to_the_log_while_it_is_read_is_neither_missed_nor_doubled[read_log]"),
+    Mutant("Proof misses nothing that moves: journals first, the log's files only then", "verify/__init__.py",
+           "    journals = Journals(path)\n",
+           "    early = LogSnapshot(path, missing_ok=True)\n"
+           "    globals()['LogSnapshot'] = lambda *_, **__: early\n"
+           "    journals = Journals(path)\n",
+           "tests/faults/test_readers.py::"
+           "test_what_moves_to_the_log_while_it_is_read_is_neither_missed_nor_doubled[verify_log]"),
+    Mutant("replay: exit code 1 if records stay", "cli/replay.py",
+           'if any(one.why != "held" for one in run.stayed):', "if False:",
+           "tests/cli/test_replay.py::test_log_that_refuses_leaves_the_records_where_they_are"),
+    Mutant("replay: exit code 0 beside a living writer, whose journal is its own", "cli/replay.py",
+           'if any(one.why != "held" for one in run.stayed):', "if run.stayed:",
+           "tests/cli/test_replay.py::test_living_writer_keeps_its_journal_and_is_named"),
+    Mutant("replay: exit code 3 where there is no such log", "cli/replay.py",
+           "LogSnapshot(self.path).close()  # says so", "pass  #",
+           "tests/cli/test_replay.py::test_log_that_is_not_there_is_an_error_and_is_not_made"),
     Mutant("Exactly once: a file that stands plain and compressed is read once", "reader.py",
            'if stem not in found or not match["gz"]:', "if True:",
            "tests/test_reader.py::test_compression_cut_short_by_a_kill_reads_the_plain_file"),
@@ -426,7 +584,7 @@ def main() -> int:
     root = Path(__file__).resolve().parent.parent
     if not chosen:
         _stop("no pair matches")
-    if unfit := [complaint for mutant in chosen if (complaint := _complaint(root / PACKAGE, mutant))]:
+    if unfit := complaints(root, chosen):
         _stop("\n".join(unfit))
     with tempfile.TemporaryDirectory(prefix="mutants.") as work:
         tree = Path(work, "tree")
@@ -443,12 +601,25 @@ def _stop(why: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def _complaint(package: Path, mutant: Mutant) -> str:
-    """Say why *mutant* cannot be made; empty if it can."""
-    found = (package / mutant.file).read_text("utf-8").count(mutant.old)
-    return (
-        "" if found == 1 else f"the old text stands {found} times in its file, not once: {mutant}\n    {mutant.old!r}"
-    )
+def complaints(root: Path, mutants: Sequence[Mutant] = MUTANTS) -> list[str]:
+    """Say of those of *mutants* that cannot be made in the tree at *root*, or have no test there, why; runs nothing."""
+    return [f"{why}: {mutant}\n    {mutant.old!r}" for mutant in mutants if (why := _complaint(root, mutant))]
+
+
+def _complaint(root: Path, mutant: Mutant) -> str:
+    file = root / PACKAGE / mutant.file
+    if not file.is_file():
+        return "its file is not there"
+    if (found := file.read_text("utf-8").count(mutant.old)) != 1:
+        return f"the old text stands {found} times in its file, not once"
+    if mutant.new == mutant.old:
+        return "it changes nothing"
+    test_file, _, test = mutant.tests.partition("::")
+    if not (root / test_file).is_file():
+        return "the file of its test is not there"
+    if f"\ndef {test.partition('[')[0]}(" not in (root / test_file).read_text("utf-8"):
+        return "its test is not there"
+    return ""
 
 
 def _copy_tree(root: Path, tree: Path) -> None:
@@ -480,7 +651,9 @@ def _is_killed(tree: Path, mutant: Mutant) -> bool:
     """Make *mutant*, run its tests, undo it, and print what came out."""
     file = tree / PACKAGE / mutant.file
     text, times = file.read_text("utf-8"), file.stat()
-    file.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+    broken = text.replace(mutant.old, mutant.new)
+    compile(broken, mutant.file, "exec")  # what is no Python fails every test, and shows nothing
+    file.write_text(broken, "utf-8")
     os.utime(file, (0, 0))  # bytecode is told by second and size, and both may be as before
     try:
         code, printed = _pytest(tree, "-x", f"--timeout={TEST_LIMIT_S}", mutant.tests, limit_s=RUN_LIMIT_S)
