@@ -395,27 +395,6 @@ def test_call_returns_behind_a_sync_of_the_journal_and_of_its_name_once(
         assert syncs.of(journal) == names
 
 
-def test_what_is_stored_while_a_sync_runs_is_not_told_durable_by_it(
-    handler: AIResponseHandler, monkeypatch: pytest.MonkeyPatch
-):
-    """A record is acknowledged by a sync that began behind its write, not by one that ended behind it."""
-    queue = handler._pipeline.queue
-    journal, sync_file = queue.keeper, _append.sync_file
-    assert journal is not None
-    assert queue.put(b'{"n":0') is not None
-
-    def slow(descriptor: int) -> None:
-        monkeypatch.setattr(_append, "sync_file", sync_file)
-        assert queue.put(b'{"n":1') is not None
-        sync_file(descriptor)
-
-    monkeypatch.setattr(_append, "sync_file", slow)
-
-    assert journal.sync(queue.lock) == 1
-    assert journal.next_seq == 2
-    assert journal.sync(queue.lock) == 2
-
-
 def test_log_is_synced_before_its_lines_are_forgotten(
     handler: AIResponseHandler, log_path: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
 ):
