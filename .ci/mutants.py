@@ -444,7 +444,7 @@ MUTANTS: Final = (
     Mutant("A forked child holds up nobody who brings its parent's lines home", "_journal.py",
            "forget_in_child(lock)  # before it is locked", "str(lock)  #",
            "tests/faults/test_closed_descriptors.py::test_child_forked_while_a_journal_is_made_does_not_hold_its_lock"),
-    Mutant("Never under its parent's name: what a forked child stores in the journal that it has from it", "_journal.py",
+    Mutant("Never under its parent's name: what a child stores in the journal that it has from it", "_journal.py",
            'for as long as the child lives."""\n        self.close()',
            'for as long as the child lives."""\n        pass',
            "tests/test_journal.py::test_child_that_uses_its_parents_journal_is_refused"),
