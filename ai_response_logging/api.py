@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from . import config
-from ._fork import forget_in_child
 from ._pipeline import warn_of_disabled_logger
 from .handler import AIResponseHandler
 from .record import LOGGER_NAME, default_log_path
@@ -156,25 +154,18 @@ def get_async_logger(log_file: str | os.PathLike[str] | None = None) -> AsyncAIR
     if log_file is None:
         return AsyncAIResponseLogger()
     path = os.path.realpath(default_log_path(log_file))
-    with _state.lock:
-        if path not in _state.loggers:
-            _state.loggers[path] = AsyncAIResponseLogger(path)
-        return _state.loggers[path]
+    known = _loggers.get(path)
+    if known is not None:
+        return known
+    # No lock: somebody's dictConfig, which holds that of `logging` while it makes what it was told to, may come here.
+    made = AsyncAIResponseLogger(path)
+    known = _loggers.setdefault(path, made)
+    if known is not made:  # another thread was quicker
+        made.close()
+    return known
 
 
-class _State:
-    """What the functions keep between calls."""
-
-    def __init__(self) -> None:
-        self.loggers: dict[str, AsyncAIResponseLogger] = {}
-        self.lock = threading.RLock()
-
-    def after_fork_in_child(self) -> None:
-        self.lock = threading.RLock()
-
-
-_state = _State()
-forget_in_child(_state)
+_loggers: dict[str, AsyncAIResponseLogger] = {}
 
 
 def _default_handler() -> AIResponseHandler:
@@ -186,8 +177,12 @@ def _default_handler() -> AIResponseHandler:
     handler = _handler_reached_from(logger)
     if handler is not None:
         return handler
-    with _state.lock:
-        return _handler_reached_from(logger) or config.attach_default()  # another thread may have been quicker
+    name, made = config.make_default()
+    with logging._lock:  # type: ignore[attr-defined]  # noqa: SLF001  as in _pipeline: no lock of ours, no disk under it
+        handler = _handler_reached_from(logger) or config.attach_default(name, made)
+    if handler is not made:  # another thread was quicker
+        made.close()
+    return handler
 
 
 def _handler_reached_from(logger: logging.Logger | None) -> AIResponseHandler | None:

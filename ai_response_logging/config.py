@@ -24,7 +24,7 @@ from .record import DEFAULT_LOG_FILE, LOGGER_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PRESET_NAMES", "attach_default", "check", "configure", "load", "preset_yaml"]
+__all__ = ["PRESET_NAMES", "attach_default", "check", "configure", "load", "make_default", "preset_yaml"]
 
 
 @dataclass(frozen=True)
@@ -191,13 +191,8 @@ def _run_dict_config(mapping: dict[str, Any]) -> None:
         raise _with_path(error) from error
 
 
-def attach_default() -> AIResponseHandler:
-    """
-    Give the logger ``ai_responses`` the handler that :func:`configure` would, and leave all other logging alone.
-
-    For the functions, when nobody has configured anything: a whole ``dictConfig`` in the middle of somebody's
-    program would close handlers that are not ours.
-    """
+def make_default() -> tuple[str, AIResponseHandler]:
+    """Return the handler that :func:`configure` would make, and its name, for :func:`attach_default`."""
     mapping = load()
     name = our_handler_of(mapping)
     known = {*Options.names(), "filename", "level"}
@@ -208,6 +203,16 @@ def attach_default() -> AIResponseHandler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             handler = AIResponseHandler(**options)
+    return name, handler
+
+
+def attach_default(name: str, handler: AIResponseHandler) -> AIResponseHandler:
+    """
+    Give the logger ``ai_responses`` the *handler* of :func:`make_default`, and leave all other logging alone.
+
+    For the functions, when nobody has configured anything: a whole ``dictConfig`` in the middle of somebody's
+    program would close handlers that are not ours.
+    """
     handler.name = name
     logger = logging.getLogger(LOGGER_NAME)
     logger.addHandler(handler)

@@ -47,9 +47,9 @@ def handler(log_path: Path) -> Iterator[AIResponseHandler]:
 def _no_recorders() -> Iterator[None]:
     """Close what get_async_logger keeps, and forget it."""
     yield
-    for recorder in api._state.loggers.values():
+    for recorder in api._loggers.values():
         recorder.close()
-    api._state.loggers.clear()
+    api._loggers.clear()
 
 
 def run_all(threads: list[threading.Thread]) -> None:
@@ -282,6 +282,45 @@ def test_without_a_handler_the_default_is_configured_once(log_path: Path, monkey
     assert (LOGGER.level, LOGGER.propagate) == (logging.INFO, False)
     assert handler.flush()
     assert_all_there_once(log_path, [result["record_id"] for result in results])
+
+
+BESIDE_DICT_CONFIG = """
+import logging, sys, threading
+from ai_response_logging import AIResponseHandler, api, config, get_async_logger, log_ai_response
+
+begun, held = threading.Event(), threading.Event()
+
+def slowly(*args, **options):
+    begun.set()
+    held.wait()
+    return AIResponseHandler(*args, **options)
+
+maker, call = {
+    "function": (config, lambda: log_ai_response(question="why?")),
+    "recorder": (api, lambda: get_async_logger(sys.argv[2]).log_response(question="why?")),
+}[sys.argv[1]]
+maker.AIResponseHandler = slowly
+results = []
+other = threading.Thread(target=lambda: results.append(call()))
+other.start()
+begun.wait()
+with logging._lock:  # as dictConfig holds it while it imports and makes what it was told to
+    held.set()
+    results.append(call())
+other.join()
+print(*[result["record_id"] for result in results])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["function", "recorder"])
+def test_first_calls_beside_somebodys_dict_config_do_not_hang(log_path: Path, call: str) -> None:
+    """One thread records first, and another from inside of a dictConfig: neither waits."""
+    done = run_child(BESIDE_DICT_CONFIG, call, log_path, env={"AI_RESPONSES_FILE": str(log_path)}, timeout=8)
+
+    ids = done.stdout.split()
+    assert len(ids) == 2
+    assert_all_there_once(log_path, ids)
 
 
 @pytest.mark.slow
