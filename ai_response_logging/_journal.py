@@ -1,53 +1,39 @@
-"""
-One writer's lines on disk until they have arrived in the log, and the journals of writers that are gone.
-
-See :mod:`._journal_format` for the files. A journal belongs to whoever holds its liveness lock: its writer, or, when
-the kernel has freed the lock because that one died, the first process that takes it. Nothing is ever told by a pid:
-in containers all are 1.
-"""
+"""One writer's lines on disk until they have arrived in the log."""
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final
 
 from . import _append, _lock
-from ._fork import forget_in_child
+from ._journal_files import JournalFiles, let_go, open_lock, unlink
 from ._journal_format import (
     MARK_BYTES,
     SYNCED,
-    Intent,
     Mark,
     directory_names,
     find_mark,
-    journal_directory,
-    location_file,
     lock_name,
     mark_name,
-    own_directory,
     segment_name,
-    segments_among,
     seq_of,
-    whole_lines,
-    writers_among,
 )
-from ._journal_read import content, journal_directories
-from ._paths import OwnFile, describe_file_type, make_directory, open_regular, sync_directory
+from ._journal_place import new_lock
+from ._journal_read import content
+from ._paths import OwnFile, open_regular, sync_directory
 from ._pwrite import pwrite_error, pwrite_holding
-from ._retry import naps
 from .errors import LogPathError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from ._options import Options
 
-__all__ = ["Journal", "Left", "Orphan", "has_journals", "note_location", "orphans"]
+__all__ = ["Journal"]
 
 SEGMENT_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 300  # at most, of a line behind its body: writer, number, checksum
@@ -55,133 +41,9 @@ _SPARE_SEGMENTS: Final = 2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SLOW_S: Final = 0.001
 _OUTSIDE_S: Final = 0.1
-_LOCK_BUDGET_S: Final = 1.0  # an adopter that came first sees in far less that there is nothing in it yet
 
 
-class _Files:
-    """A journal's files, its lock held; what its writer and its adopter share."""
-
-    _marks: OwnFile | None
-
-    def __init__(
-        self, directory: str, names: list[str], writer_id: str, lock: OwnFile, file_mode: int, *, is_synced: bool
-    ) -> None:
-        self.directory = directory
-        self.writer_id = writer_id
-        self.is_synced = is_synced
-        """Whether what is noted, and what is removed, is to hold after loss of power, too."""
-        self._lock, self._marks = lock, None
-        self._file_mode = file_mode
-        self._is_closed = self._marks_are_bad = False
-        self._using = threading.RLock()
-        forget_in_child(self)
-        # In a new journal, too: what could not be removed of an earlier one of this writer must not outrank it.
-        self._segments = segments_among(names, writer_id)
-        self._mark = Mark(-1, 0, None)
-        with suppress(FileNotFoundError):
-            self._mark = find_mark(content(self._path(mark_name(writer_id))))
-
-    def after_fork_in_child(self) -> None:
-        """Let go of the child's copy: its lock is the parent's, and would stay held for as long as the child lives."""
-        self.close()
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self.directory, name)
-
-    def mark(self, consumed: int, intent: Intent | None) -> None:
-        """
-        Note that the lines below *consumed* have arrived, and what is about to be appended.
-
-        Raises:
-            OSError: It could not be noted, or not to the end; the mark before it holds, or this one.
-        """
-        with self._using:
-            if consumed < self._mark.consumed:  # somebody was quicker to note more
-                return
-            mark = Mark(self._mark.number + 1, consumed, intent)
-            start, slot = mark.slot()
-            if os.pwrite(self._open_marks(), slot, start) != MARK_BYTES:  # half a mark holds nobody back
-                raise OSError(errno.ENOSPC, "a mark was not written to its end", self._path(mark_name(self.writer_id)))
-            # The intent before its block, what is consumed before its lines are removed: else what power leaves of
-            # the files could tell of lines as waiting that stand in the log.
-            if self.is_synced and (intent is not None or self._has_surplus(consumed)):
-                self._sync_marks(mark)
-            self._mark = mark
-            self._remove_segments(consumed)
-
-    def _sync_marks(self, mark: Mark) -> None:
-        """Make *mark*, just written, durable; a mark file that could not be synced is never asked again."""
-        try:
-            _append.sync_file(self._open_marks())
-        except OSError:
-            self._marks_are_bad = True
-            if self._marks is not None:
-                self._marks.close()
-            self._marks = None
-            self._open_marks(mark)
-
-    def _open_marks(self, newest: Mark | None = None) -> int:
-        if self._is_closed or not self._lock.is_ours():  # without its lock another process may bring it home
-            raise OSError(errno.EBADF, "this journal is closed", self.directory)
-        if self._marks is None or not self._marks.is_ours():
-            name = self._path(mark_name(self.writer_id))
-            if self._marks_are_bad:
-                self._replace_marks(name, newest or self._mark)
-            self._marks = open_regular(name, os.O_RDWR, self._file_mode, like=self.directory)
-        return self._marks.fileno()
-
-    def _replace_marks(self, name: str, newest: Mark) -> None:
-        """Put a new mark file, with the *newest* mark in it, in the place of one that could not be synced."""
-        _unlink(f"{name}.new")
-        with open_regular(f"{name}.new", os.O_RDWR, self._file_mode, like=self.directory) as file:
-            start, slot = newest.slot()
-            if os.pwrite(file.fileno(), bytes(start) + slot, 0) != start + MARK_BYTES:
-                raise OSError(errno.ENOSPC, "a mark was not written to its end", name)
-            _append.sync_file(file.fileno())
-        os.rename(f"{name}.new", name)
-        sync_directory(name)
-        self._marks_are_bad = False
-
-    def _has_surplus(self, consumed: int) -> bool:
-        """Say whether the lines of a segment have all arrived, and others follow."""
-        return len(self._segments) > 1 and self._segments[1][0] <= consumed
-
-    def _remove_segments(self, consumed: int) -> None:
-        """Remove the segments whose lines have all arrived."""
-        while self._has_surplus(consumed):
-            try:
-                self._discard(self._segments[0][1])
-            except OSError:  # the mark holds without it; remove() tries again
-                return
-            self._segments.pop(0)
-
-    def _discard(self, name: str) -> None:
-        _unlink(self._path(name))
-
-    def remove(self) -> None:
-        """Remove the journal: all its lines have arrived."""
-        # The lock last: what is killed half-way is an orphan with nothing in it.
-        with self._using:
-            # What stands there counts, not what we know of: an interrupted store may have made one more.
-            there = [*self._segments, *segments_among(directory_names(self.directory), self.writer_id)]
-            for _, name in there:
-                _unlink(self._path(name))
-            marks = mark_name(self.writer_id)
-            if self.is_synced:  # no line may outlive the mark that says that it has arrived
-                sync_directory(self._path(marks))
-            for name in (marks, f"{marks}.new", lock_name(self.writer_id)):
-                _unlink(self._path(name))
-            self.close()
-        with suppress(OSError):  # others have theirs there
-            os.rmdir(self.directory)
-
-    def close(self) -> None:
-        """Let go of it; whoever comes next may bring home what is in it."""
-        self._is_closed = True
-        _let_go(self._marks, self._lock)
-
-
-class Journal(_Files):
+class Journal(JournalFiles):
     """
     This writer's journal.
 
@@ -200,7 +62,7 @@ class Journal(_Files):
         self._unsynced: list[OwnFile] = []
         """Segments that were left, for :meth:`sync` to see to."""
         self._segment: OwnFile | None = None
-        lock = _new_lock(directory, writer_id, options, like)
+        lock = new_lock(directory, writer_id, options, like)
         super().__init__(directory, directory_names(directory), writer_id, lock, options.file_mode, is_synced=False)
         self.next_seq = 0
         """The number from which on nothing has been stored."""
@@ -368,7 +230,7 @@ class Journal(_Files):
             for file in left:
                 if file in self._unsynced:
                     self._unsynced.remove(file)
-                _let_go(file)
+                let_go(file)
             if target >= self.synced_seq:
                 self.synced_seq, self._synced_end = target, end
             return self.synced_seq
@@ -380,12 +242,12 @@ class Journal(_Files):
         Raises:
             OSError: It could not all be forgotten.
         """
-        _let_go(*self._unsynced, self._segment)
+        let_go(*self._unsynced, self._segment)
         self._unsynced, self._segment, self._descriptor, self._follows = [], None, -1, -1
         for first_seq, name in self._segments[:]:
             self._bad.add(name)
             if first_seq >= self.synced_seq:
-                _unlink(self._path(name))
+                unlink(self._path(name))
                 self._segments.remove((first_seq, name))
             elif self._synced_end and name == self._synced_end[0]:  # a call that is refused must not come home
                 os.truncate(self._path(name), self._synced_end[1])
@@ -420,13 +282,13 @@ class Journal(_Files):
             OSError: Another process has it, or has had it and *settle* is not given.
         """
         with self._using:
-            lock = _open_lock(self._path(lock_name(self.writer_id)), self._file_mode, create=False)
+            lock = open_lock(self._path(lock_name(self.writer_id)), self._file_mode, create=False)
             try:
                 mark = self._lock_anew(lock, settle)
             except BaseException:  # not left to the collector: the error may be kept, and with it the lock
-                _let_go(lock)
+                let_go(lock)
                 raise
-            _let_go(self._lock, self._marks)
+            let_go(self._lock, self._marks)
             self._mark, self._marks, self._follows, self._lock = mark, None, -1, lock
 
     def _lock_anew(self, lock: OwnFile, settle: Callable[[Mark], None] | None) -> Mark:
@@ -490,234 +352,16 @@ class Journal(_Files):
         """Let go of it; whoever comes next may bring home what is in it."""
         self._descriptor, self._follows = -1, -1
         super().close()
-        _let_go(*self._unsynced, self._segment)
+        let_go(*self._unsynced, self._segment)
 
     def remove(self) -> None:
         """Remove the journal: all its lines have arrived."""
         with self._using:
             while self._spare:  # also if the directory cannot be listed now
-                _unlink(self._path(self._spare.pop()))
+                unlink(self._path(self._spare.pop()))
             super().remove()
-
-
-class Orphan(_Files):
-    """
-    A journal whose writer is gone, ours to bring home; the writer takes its lines as it takes those of its queue.
-
-    A context manager. Threads: one.
-    """
-
-    def __init__(self, directory: str, writer_id: str, lock: OwnFile, file_mode: int, *, is_synced: bool) -> None:
-        # Not directory_names: where the list cannot be had (no descriptor left, EIO) that one says that nothing is
-        # there, and a journal with nothing in it is removed.
-        super().__init__(directory, os.listdir(directory), writer_id, lock, file_mode, is_synced=is_synced)
-        self._unread = iter(self._segments[:])  # a copy: each segment leaves the list when its lines are home
-        self._next_seq = self._home_seq = self._mark.consumed
-        self._lines: list[bytes] = []
-        self.intent: Intent | None = self._mark.intent
-        """What its writer, or an adopter before us, or we were about to append."""
-        self.consumed = 0
-        """How many lines have come home by us."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # Whoever comes next would find our last block by the intent, and count it as brought home by him as well.
-        if self.intent is None and self._home_seq > self._mark.consumed:
-            with suppress(OSError, LogPathError):
-                self.mark(self._home_seq, None)
-        self.close()
-
-    def note(self, intent: Intent) -> None:
-        """Note what is about to be appended, and what has arrived before."""
-        self.mark(self._home_seq, intent)
-        self.intent = intent
-
-    def first(self, count: int) -> list[bytes]:
-        """Return the first *count* lines that have not come home; fewer if there are no more."""
-        while len(self._lines) < count and (segment := next(self._unread, None)):
-            first_seq, name = segment
-            if self.is_synced:
-                self._sync(self._path(name))
-            for seq, _, line in whole_lines(content(self._path(name)), self.writer_id, first_seq):
-                if seq >= self._next_seq:  # a store that was interrupted may stand in two segments
-                    self._lines.append(line)
-                    self._next_seq = seq + 1
-        return self._lines[:count]
-
-    def _sync(self, segment: str) -> None:
-        # A process that was killed may have stored lines in it that it had not synced yet; see LineQueue.make_durable.
-        with open_regular(segment, os.O_RDONLY, self._file_mode, create=False) as file:
-            _append.sync_file(file.fileno())
-        sync_directory(segment)
-
-    def make_durable(self, line: bytes) -> None:
-        """Do nothing: *line* and all others of a segment are durable since that one was read."""
-
-    def head(self, max_bytes: int) -> list[bytes]:
-        """Return the lines that are next, up to *max_bytes* but at least one."""
-        self.first(1)
-        size = 0
-        for count, line in enumerate(self._lines):
-            size += len(line)
-            if count and size > max_bytes:
-                return self._lines[:count]
-        return self._lines[:]
-
-    def consume(self, count: int) -> None:
-        """Forget the first *count* lines: they have arrived. Ends the intent."""
-        self._home_seq = seq_of(self._lines[count - 1]) + 1 if count else self._home_seq
-        self._lines, self.consumed, self.intent = self._lines[count:], self.consumed + count, None
-        # Else the next intent notes it as well; until then the one before leads to the bytes in the log.
-        if self.empty():
-            self.mark(self._home_seq, None)
-
-    @property
-    def segments(self) -> int:
-        """How many of its files hold lines that have not all come home, as far as that is noted."""
-        return len(self._segments)
-
-    def give_up(self) -> int:
-        """
-        Return how many lines have not come home; none can be taken any more.
-
-        Raises:
-            OSError: They cannot be read.
-        """
-        count = 0
-        while self.first(1):
-            count, self._lines = count + len(self._lines), []
-        return count
-
-    def empty(self) -> bool:
-        """Say whether all its lines have come home."""
-        return not self.first(1)
-
-
-class Left(NamedTuple):
-    """A journal that is not ours to bring home: its lock is held, or it may not be opened."""
-
-    directory: str
-    writer_id: str
-    holder: str
-    """Who holds the lock, as far as the machine tells: its writer, or another process that brings it home."""
-    error: OSError | LogPathError | None
-    """Why it may not be opened; None if somebody holds it."""
-
-
-def orphans(
-    directory: str,
-    file_mode: int,
-    tell: Callable[[Left], object] | None = None,
-    but: str = "",
-    *,
-    is_synced: bool = False,
-) -> Iterator[Orphan]:
-    """
-    Yield the journals in *directory* whose writers are gone, each locked by us.
-
-    Args:
-        directory: Where they are.
-        file_mode: Of what is made there.
-        tell: Called with each that stays.
-        but: A writer who is not gone, even if his lock has been closed under him: ourselves.
-        is_synced: Whether all are brought home as at durability power; those of that durability always are.
-    """
-    for writer_id in writers_among(directory_names(directory)):
-        if writer_id == but:
-            continue
-        path = os.path.join(directory, lock_name(writer_id))
-        lock = None
-        try:
-            lock = _open_lock(path, file_mode, create=False)
-            if not _lock.try_acquire(lock):
-                if tell is not None:
-                    tell(Left(directory, writer_id, _lock.holder_of(lock), None))
-                _let_go(lock)
-                continue
-            if _lock.is_replaced(lock, path):
-                _let_go(lock)
-                continue
-            is_durable = is_synced or lock.read(len(SYNCED)) == SYNCED
-            orphan = Orphan(directory, writer_id, lock, file_mode, is_synced=is_durable)
-        except (OSError, LogPathError) as error:
-            _let_go(lock)
-            if tell is not None and not isinstance(error, FileNotFoundError):
-                tell(Left(directory, writer_id, "", error))
-            continue
-        with orphan:
-            yield orphan
-
-
-def has_journals(directory: str, but: str = "") -> bool:
-    """Say whether there is any journal *but* that of one writer, of a living one or not."""
-    return any(writer_id != but for writer_id in writers_among(directory_names(directory)))
-
-
-def note_location(path: str, options: Options) -> None:
-    """
-    Note beside the log at *path* where the options say that our journals are, so that others bring them home, too.
-
-    Raises:
-        OSError: It could not be noted: only who has the same ``journal_directory`` will find them.
-    """
-    place = own_directory(path, options.journal_directory)
-    if place == journal_directory(path) or place in journal_directories(path)[1:]:
-        return
-    _make_directory(journal_directory(path), options, like=path)
-    with open_regular(location_file(path), os.O_RDWR | os.O_APPEND, options.file_mode, like=path) as file:
-        # A line of its own also behind one that a kill cut off; one write, so that others' do not come in between.
-        os.write(file.fileno(), b"\n" + os.fsencode(place) + b"\n")
-        if options.durability == "power":
-            _append.sync_file(file.fileno())
-            sync_directory(location_file(path))
-
-
-def _make_directory(directory: str, options: Options, like: str) -> None:
-    made = make_directory(directory, options.directory_mode, like)
-    if options.durability == "power":
-        for one in made or [directory]:  # whoever made it before us may not have synced it
-            sync_directory(one)
-
-
-def _new_lock(directory: str, writer_id: str, options: Options, like: str) -> OwnFile:
-    """Make and take a writer's liveness lock; a directory that is made for it belongs to the owner of *like*."""
-    path = os.path.join(directory, lock_name(writer_id))
-    for nap in naps(_LOCK_BUDGET_S):
-        _make_directory(directory, options, like)
-        if (kind := describe_file_type(directory)) not in {"a directory", ""}:
-            raise LogPathError(directory, kind)
-        # Somebody who took the last journal home may have removed the directory since.
-        with suppress(FileNotFoundError):
-            lock = _open_lock(path, options.file_mode, create=True, like=directory)
-            # Between its making and our locking it somebody may have taken it for an orphan, and remove it.
-            if _lock.try_acquire(lock) and not _lock.is_replaced(lock, path):
-                return lock
-            lock.close()
-        time.sleep(nap)
-    raise OSError(errno.EAGAIN, "the journal was taken away again and again while it was made", path)
-
-
-def _open_lock(path: str, file_mode: int, *, create: bool, like: str = "") -> OwnFile:
-    lock = open_regular(path, os.O_RDWR, file_mode, create=create, like=like)
-    forget_in_child(lock)  # before it is locked: a child forked by another thread must not hold it, too
-    return lock
-
-
-def _let_go(*files: OwnFile | None) -> None:
-    """Close *files*; whatever error they tell then, the kernel has closed them."""
-    for file in files:
-        if file is not None:
-            with suppress(OSError):
-                file.close()
 
 
 def _close(descriptors: list[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def _unlink(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)

@@ -22,9 +22,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _append, _lock
+from ._adopt import Orphan, has_journals, orphans
 from ._fork import forget_in_child, has_forked, notice_fork
-from ._journal import Journal, Orphan, has_journals, note_location, orphans
+from ._journal import Journal
 from ._journal_format import Intent, own_directory, seq_of
+from ._journal_place import note_location
 from ._journal_read import journal_directories
 from ._options import Options
 from ._queue import MAX_BLOCK_BYTES, LineQueue, PreparedRecord

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from helpers import has_fork, is_root, run_child
 
-from ai_response_logging import _fork, _journal, _lock
-from ai_response_logging._journal import Journal, Orphan, has_journals, orphans
+from ai_response_logging import _fork, _journal, _journal_files, _journal_place, _lock
+from ai_response_logging._adopt import Orphan, has_journals, orphans
+from ai_response_logging._journal import Journal
 from ai_response_logging._journal_format import (
     MARK_BYTES,
     Intent,
@@ -451,7 +452,7 @@ def test_adopter_that_holds_a_lock_in_the_making_is_waited_for(directory: Path, 
 
 def test_lock_that_somebody_holds_for_ever_is_an_error(directory: Path, monkeypatch: pytest.MonkeyPatch):
     """Then the lines are lost with this process, and whoever stashes must hear of it."""
-    monkeypatch.setattr(_journal, "_LOCK_BUDGET_S", 0.01)
+    monkeypatch.setattr(_journal_place, "_LOCK_BUDGET_S", 0.01)
     directory.mkdir()
     with (directory / lock_name(WRITER)).open("w") as stranger:
         fcntl.flock(stranger, fcntl.LOCK_EX)
@@ -640,7 +641,7 @@ def test_directory_that_may_not_be_read_has_no_journals_for_us(directory: Path):
     directory.parent.chmod(0o755)
     code = """
     import os, sys
-    from ai_response_logging._journal import has_journals, orphans
+    from ai_response_logging._adopt import has_journals, orphans
     os.setuid(65534)
     print(has_journals(sys.argv[1]), list(orphans(sys.argv[1], 0o600)))
     """
@@ -714,8 +715,8 @@ def test_fork_beside_a_journal_that_could_not_be_made_forgets_everything(
         raise OSError(errno.EMFILE, "no descriptor")
 
     with monkeypatch.context() as patched:
-        patched.setattr(_journal, "find_mark", refuse)
-        patched.setattr(_journal, "content", lambda _path: b"")
+        patched.setattr(_journal_files, "find_mark", refuse)
+        patched.setattr(_journal_files, "content", lambda _path: b"")
         with pytest.raises(OSError, match="no descriptor") as caught:
             Journal(str(directory), WRITER, Options())
         kept.append(caught.value)  # as a queue keeps the last one, and with it what was half made

@@ -16,7 +16,8 @@ import pytest
 from helpers import has_fork, read_lines
 
 from ai_response_logging import AIResponseHandler, _journal, _lock
-from ai_response_logging._journal import Journal, Orphan, journal_directories, note_location, orphans
+from ai_response_logging._adopt import Orphan, orphans
+from ai_response_logging._journal import Journal
 from ai_response_logging._journal_format import (
     Intent,
     location_file,
@@ -26,6 +27,8 @@ from ai_response_logging._journal_format import (
     seq_of,
     whole_lines,
 )
+from ai_response_logging._journal_place import note_location
+from ai_response_logging._journal_read import journal_directories
 from ai_response_logging._options import Options
 from ai_response_logging._queue import LineQueue
 from ai_response_logging.errors import LogPathError
@@ -741,7 +744,7 @@ def test_journal_that_fails_later_is_told_once_and_in_the_counters(log_path: Pat
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     keeper._pwrite = refusing
-    monkeypatch.setattr(_journal, "_new_lock", refusing)  # nor can there be another
+    monkeypatch.setattr(_journal, "new_lock", refusing)  # nor can there be another
     for number in range(3):
         assert handler.submit(record(f"r{number}")) == "queued"
         assert handler.flush()

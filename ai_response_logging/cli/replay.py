@@ -14,7 +14,7 @@ import typer
 from ._console import EXIT_NOT_WELL, FileOption, JsonOption, plain, print_json, print_line, print_wrapped, progress_bar
 
 if TYPE_CHECKING:
-    from .._journal import Left, Orphan
+    from .._adopt import Left, Orphan
     from ..writer import BatchFileHandler
 
 __all__ = ["replay"]
@@ -81,7 +81,7 @@ class _Replay:
         Raises:
             LogReadError: There is no such log.
         """
-        from .._journal import orphans
+        from .._adopt import orphans
         from .._journal_format import segments_among, writers_among
         from .._journal_read import journal_directories, names_in, why_not
         from ..reader import LogSnapshot

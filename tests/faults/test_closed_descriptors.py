@@ -13,7 +13,7 @@ import pytest
 from _children import OBEY, PREAMBLE, Notes, Writer, assert_kept
 from helpers import assert_all_there_once, child_process, has_fork, run_child
 
-from ai_response_logging._journal import orphans
+from ai_response_logging._adopt import orphans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def leave():
     taken.close()
 
 
-from ai_response_logging._journal import orphans
+from ai_response_logging._adopt import orphans
 does |= {"lose_lock_at_note": lose_lock_at_note, "leave": leave,
          "replay": lambda: handler._pipeline.writer.tidy_up(lambda: False, 5.0)}
 does |= {"close_all": close_all, "own_files": own_files, "lose_lock": lose_lock}

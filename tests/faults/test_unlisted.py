@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from helpers import assert_all_there_once, run_child
 
-from ai_response_logging import _journal
+from ai_response_logging import _adopt, _journal, _journal_files
 from ai_response_logging._options import Options
 from ai_response_logging.handler import AIResponseHandler
 from ai_response_logging.record import seal, tail_of
@@ -88,10 +88,10 @@ def test_lock_whose_closing_fails_keeps_nobody_from_closing(tmp_path: Path, monk
         opened.append(ClosedWithEIO(path, "r+"))
         return opened[-1]
 
-    monkeypatch.setattr(_journal, "open_regular", open_badly)
+    monkeypatch.setattr(_journal_files, "open_regular", open_badly)
     monkeypatch.setattr(os, "listdir", Unlisted(2, errno.EIO))
 
-    assert list(_journal.orphans(str(tmp_path / "a.journal"), 0o600)) == []
+    assert list(_adopt.orphans(str(tmp_path / "a.journal"), 0o600)) == []
     assert [one.closed for one in opened] == [True]
 
 
