@@ -241,8 +241,8 @@ MUTANTS: Final = (
     Mutant("Clocks: a jump ahead deletes nothing at once", "_rotate.py",
            "if clock_s - steady_s <= self._lead_s + _JUMP_S:", "if True:",
            "tests/test_rotate_time.py::test_clock_that_jumps_ahead_makes_no_file_old_until_it_has_lasted_a_day"),
-    Mutant("Never torn: a log renamed behind a killed writer keeps no piece of a line", "_shared_file.py",
-           "if path != self.baseFilename and (found or os.fstat(descriptor).st_ino == intent.inode):", "if False:",
+    Mutant("Never torn: a log renamed behind a killed writer keeps no piece of a line", "_arrived.py",
+           "if path != log and (found or os.fstat(descriptor).st_ino == intent.inode):", "if False:",
            "tests/faults/test_replay.py::"
            "test_log_renamed_behind_a_writer_killed_in_mid_line_keeps_no_piece_of_it"),
     Mutant("Never: rotation deletes anything unless the user sets how much to keep", "_rotate.py",
@@ -286,7 +286,7 @@ MUTANTS: Final = (
     Mutant("power: a log whose sync failed is never asked again", "_shared_file.py",
            "sealed = self._seal(descriptor, start, end)", 'sealed = "it stays"',
            "tests/test_synced.py::test_log_that_cannot_be_synced_is_sealed_and_not_asked_again"),
-    Mutant("power: holes are filled also behind another's line", "_shared_file.py",
+    Mutant("power: holes are filled also behind another's line", "_arrived.py",
            "if found < (holed := _append.holed_lines(descriptor, start, lines)):", "if holed := 0:",
            "tests/test_synced.py::test_holes_in_a_block_are_filled_also_when_somebody_has_logged_behind_them"),
     Mutant("power: a line goes to the log only when it is durable in the journal", "writer.py",
@@ -522,7 +522,7 @@ MUTANTS: Final = (
            "is_durable = is_synced or lock.read(len(SYNCED)) == SYNCED", "is_durable = is_synced",
            "tests/faults/test_power.py::"
            "test_whoever_brings_home_a_journal_of_power_syncs_whatever_his_own_durability"),
-    Mutant("power: the holes that loss of power made in a block are filled", "_shared_file.py",
+    Mutant("power: the holes that loss of power made in a block are filled", "_arrived.py",
            "if found < (holed := _append.holed_lines(descriptor, start, lines)):", "if False:",
            "tests/test_synced.py::test_holes_in_a_block_are_filled_also_when_somebody_has_logged_behind_them"),
     # Reading and proving.

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from . import _append, _lock, _rotate
-from ._compress import arrived_in_compressed, compress_steps
+from ._arrived import arrived_in_files
+from ._compress import compress_steps
 from ._journal_format import journal_directory
 from ._paths import OwnFile, make_directory, open_regular, sync_directory
 from ._retry import naps
@@ -258,66 +259,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
                     self._sync_log(stream.fileno(), intent.start if size == end else size, size)
                 if found == len(lines) or not _append.holed_lines(stream.fileno(), intent.start, lines):
                     return found
-        there: list[tuple[str, int]] | None = None
-        # Others compress and rename old files without our lock: one that moves behind our back must not be missed.
-        while there != (there := _rotate.numbered(self.baseFilename)):
-            arrived = self._arrived_in([path for path, _ in there], intent, lines, is_synced=is_synced)
-            if arrived is not None:
-                return arrived
-        return 0
-
-    def _arrived_in(self, rotated: list[str], intent: Intent, lines: list[bytes], *, is_synced: bool) -> int | None:
-        """Return how many of *lines* stand in the log or one of the *rotated* files; None if nothing of them does."""
-        start = intent.start
-        plain = [self.baseFilename, *(path for path in rotated if not path.endswith(".gz"))]
-        for path in plain:
-            with contextlib.suppress(FileNotFoundError), open_regular(path, os.O_RDONLY, 0, create=False) as other:
-                descriptor = other.fileno()
-                found = _append.arrived_lines(descriptor, start, lines)
-                if found < (holed := _append.holed_lines(descriptor, start, lines)):
-                    self._fill_holes(path, start, lines[:holed])
-                    return holed
-                if found and is_synced:
-                    self._sync_arrived(descriptor, path)
-                end = start + sum(map(len, lines[:found]))
-                if path != self.baseFilename and (found or os.fstat(descriptor).st_ino == intent.inode):
-                    self._cut_torn(path, end, _append.piece_bytes(descriptor, end, lines[found:]))
-                if found:
-                    return found
-        packed = (path for path in rotated if path.endswith(".gz"))
-        return next(filter(None, (arrived_in_compressed(path, start, lines) for path in packed)), None)
-
-    @staticmethod
-    def _sync_arrived(descriptor: int, path: str) -> None:
-        try:
-            _append.sync_file(descriptor)
-        except OSError as error:
-            raise WriteError(
-                f"{path} could not be synced ({error}); what was just found in it is appended anew"
-            ) from error
-
-    def _fill_holes(self, path: str, start: int, lines: list[bytes]) -> None:
-        # Not cut off, to be appended once more: whoever came back before us may have appended behind them.
-        with open_regular(path, os.O_RDWR, 0, create=False) as file:
-            _append.fill_holes(file.fileno(), start, lines)
-        self.faults.note(
-            "holed", f"{path}: {len(lines)} lines, of which loss of power had taken parts, are whole again"
-        )
-
-    def _cut_torn(self, path: str, end: int, size: int) -> None:
-        """
-        Cut the file back to *end*: the *size* bytes behind it are a piece of a line that we have, and will append.
-
-        Somebody renamed the log behind a writer that was killed in mid-append. Nobody appends there any more, so
-        nobody would set the piece aside, as for the log itself, and readers would meet it for ever.
-        """
-        if not size:
-            return
-        # One that we may not write stays as it is: no reason not to append.
-        with contextlib.suppress(OSError), open_regular(path, os.O_RDWR, 0, create=False) as file:
-            # Whoever still has it locked is in mid-append: somebody has deleted the lock file as well.
-            if _lock.try_acquire(file) and _append.cut_back(file.fileno(), end, expected=end + size):
-                self.faults.note("torn", f"{path}: a torn last line was cut off; the whole one follows in the log")
+        return arrived_in_files(self.baseFilename, intent, lines, self.faults, is_synced=is_synced)
 
     # -- a new file, under the lock
 
