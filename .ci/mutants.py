@@ -217,7 +217,7 @@ MUTANTS: Final = (
     Mutant("All comes home when a dead file system was repaired, whose descriptors tell nothing", "_lock.py",
            "    except OSError:  # EIO of an xfs that was shut down;", "    except ValueError:  #",
            "tests/test_lock.py::test_lock_file_whose_descriptor_tells_nothing_is_replaced_by_what_stands_there"),
-    Mutant("Records go where they still can: a dead journal does not hold up a healthy log", "_queue.py",
+    Mutant("Records go where they still can: a dead journal does not hold up a healthy log", "_kept.py",
            "except OSError:\n                # EIO, EROFS: its disk is dead", "except ValueError:\n                #",
            "tests/test_journal_keep.py::"
            "test_journal_that_takes_no_marks_and_cannot_be_removed_does_not_hold_up_the_log"),
@@ -267,7 +267,7 @@ MUTANTS: Final = (
     Mutant("power: a record is acknowledged by no sync that began before its write", "_journal.py",
            "self.synced_seq, self._synced_end = target, end", "self.synced_seq, self._synced_end = self.next_seq, end",
            "tests/test_synced.py::test_line_that_is_stored_during_a_sync_is_not_durable_by_it"),
-    Mutant("power: a segment whose sync failed is never asked again", "_queue.py",
+    Mutant("power: a segment whose sync failed is never asked again", "_kept.py",
            "            with self.lock:\n                journal.begin_behind_synced()\n                for line",
            "            with self.lock:\n                for line",
            "tests/test_synced.py::test_segment_whose_sync_failed_is_left_for_a_new_one"),
@@ -347,7 +347,7 @@ MUTANTS: Final = (
            "if not self._lock.is_ours():", "if False:",
            "tests/faults/test_closed_descriptors.py::"
            "test_what_comes_after_another_process_took_an_empty_journal_is_kept"),
-    Mutant("Never twice: a journal that another process has brought home is forgotten", "_queue.py",
+    Mutant("Never twice: a journal that another process has brought home is forgotten", "_kept.py",
            "if journal is None or not journal.has_lost_lock():", "if True:",
            "tests/faults/test_closed_descriptors.py::"
            "test_journal_that_another_process_brought_home_is_not_written_again[close_all-False]"),
@@ -362,7 +362,7 @@ MUTANTS: Final = (
     Mutant("Never twice: our own journal is not taken for a dead writer's when its lock was closed", "writer.py",
            'but = self.queue.writer_id if is_here else ""', 'but = ""',
            "tests/faults/test_closed_descriptors.py::test_own_journal_is_not_taken_for_a_dead_ones"),
-    Mutant("Never twice: a journal at the old place of a moved directory is renounced", "_queue.py",
+    Mutant("Never twice: a journal at the old place of a moved directory is renounced", "_kept.py",
            "before.renounce()", "before.close()",
            "tests/faults/test_moved_directory.py::"
            "test_what_waited_when_the_directory_was_moved_is_in_one_of_both_places"),
@@ -408,7 +408,7 @@ MUTANTS: Final = (
     Mutant("Never twice: lines below the consumed mark have arrived", "_adopt.py",
            "if seq >= self._next_seq:", "if True:",
            "tests/test_guarantees.py::test_lines_that_came_home_in_part_leave_the_rest_alone_in_the_journal"),
-    Mutant("At whichever instruction a process was killed: the intent stands in the journal", "_queue.py",
+    Mutant("At whichever instruction a process was killed: the intent stands in the journal", "_kept.py",
            "        try:\n            journal.mark(intent.first_seq, intent)\n", "        try:\n            pass\n",
            "tests/test_guarantees.py::test_writer_killed_in_an_append_of_journalled_lines_the_bytes_decide"),
     Mutant("At whichever instruction a process was killed, replays included", "_adopt.py",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ._fork import forget_in_child, may_have_threads, notice_fork
 from ._paths import describe_refusal
-from ._queue import PreparedRecord
+from ._prepared import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
 from .listener import BatchQueueListener, call_in_time
 from .record import LOGGER_NAME, Encoded

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Unpack
 
-    from ._queue import PreparedRecord
+    from ._prepared import PreparedRecord
     from .record import ResponseFields
     from .stats import Snapshot
 

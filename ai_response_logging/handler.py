@@ -24,7 +24,7 @@ import orjson
 from ._fork import notice_fork
 from ._options import Options
 from ._pipeline import Pipeline, pipeline_on
-from ._queue import PreparedRecord
+from ._prepared import PreparedRecord
 from .errors import ConfigError, ConfigWarning, DurabilityWarning
 from .formatter import STATUS_ATTRIBUTE, AIResponseFormatter, Status, current_head
 from .record import LOGGER_NAME, Encoded, default_log_path

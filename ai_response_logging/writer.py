@@ -29,7 +29,8 @@ from ._journal_format import Intent, own_directory, seq_of
 from ._journal_place import note_location
 from ._journal_read import journal_directories
 from ._options import Options
-from ._queue import MAX_BLOCK_BYTES, LineQueue, PreparedRecord
+from ._prepared import PreparedRecord
+from ._queue import MAX_BLOCK_BYTES, LineQueue
 from ._retry import pauses
 from ._shared_file import SharedFileHandler
 from .errors import AppendError, LockTimeoutError, LogPathError, RefusedError, WriteError

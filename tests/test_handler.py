@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import assert_all_there_once, read_lines
 
-from ai_response_logging._queue import PreparedRecord
+from ai_response_logging._prepared import PreparedRecord
 from ai_response_logging.errors import ConfigError, ConfigWarning, DurabilityWarning
 from ai_response_logging.formatter import AIResponseFormatter
 from ai_response_logging.handler import AIResponseHandler, ResponseQueueHandler

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_response_logging._queue import LineQueue, PreparedRecord
+from ai_response_logging._prepared import PreparedRecord
+from ai_response_logging._queue import LineQueue
 from ai_response_logging.formatter import AIResponseFormatter
 from ai_response_logging.record import Encoded
 
