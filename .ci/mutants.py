@@ -87,7 +87,7 @@ MUTANTS: Final = (
     Mutant("A flush followed by a close shares one budget", "_pipeline.py",
            "return spent_s if is_shared else 0.0", "return 0.0",
            "tests/test_pipeline.py::test_flush_and_the_close_behind_it_share_one_budget"),
-    Mutant("A program that just ends has all its records in the file", "_pipeline.py",
+    Mutant("A program that just ends has all its records in the file", "_exit.py",
            "atexit.register(self.end)", "str(self.end)",
            "tests/test_guarantees.py::test_program_that_just_ends_behind_somebodys_dict_config_has_its_records"),
     Mutant("What is left then stays in the journal (at memory one is made for it)", "_pipeline.py",

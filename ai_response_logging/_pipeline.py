@@ -8,17 +8,16 @@ in a forked child it is not there.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sys
-import threading
 import time
 import warnings
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ._exit import AtExit
 from ._fork import forget_in_child, may_have_threads, notice_fork
 from ._paths import describe_refusal
 from ._prepared import PreparedRecord
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline", "pipeline_on"]
 
 _BUDGET_IS_SHARED_S = 1.0
-_FIRST_LOOK_S = 0.25
 _LEAST_STASH_S = 0.5
 
 
@@ -362,91 +360,14 @@ def warn_of_disabled_logger() -> None:
         )
 
 
+def _look_at_logger() -> None:
+    logger = logging.getLogger(LOGGER_NAME)
+    # Somebody's dictConfig has closed the handler, so it is no user any more.
+    if logger.disabled and any(isinstance(getattr(one, "_pipeline", None), Pipeline) for one in logger.handlers):
+        warn_of_disabled_logger()
+
+
 # -- the interpreter's end
 
-
-class _Exit:
-    """
-    Ends the pipelines that run when the process ends normally.
-
-    After that, records are written by whoever logs them: no thread can be started any more, and a daemon thread
-    may be stopped in the middle of a write.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.process_id = os.urandom(8).hex()
-        """Of this process alone; a pid comes again, and in containers all are 1."""
-        self.begun = False
-        self.deadline_s: float | None = None
-        self.has_warned = False
-        self._running: set[Pipeline] = set()
-        self._is_watching = False
-
-    def watch(self, pipeline: Pipeline) -> None:
-        """See to *pipeline* at the end."""
-        with self.lock:
-            self._running.add(pipeline)
-            self.register()
-
-    def register(self) -> None:
-        """Have :meth:`end` called when the process ends."""
-        with self.lock:
-            if self._is_watching:
-                return
-            atexit.register(self.end)  # a second time does no harm, if an exception falls before we have noted it
-            # Children of multiprocessing leave through os._exit, before 3.13 without atexit; they run finalizers.
-            process = sys.modules.get("multiprocessing.process")
-            if process is not None and process.parent_process() is not None:
-                from multiprocessing.util import Finalize
-
-                Finalize(None, self.end, exitpriority=-100)
-            self._is_watching = True
-
-    def forget(self, pipeline: Pipeline) -> None:
-        """No longer see to *pipeline*, unless another thread has begun to use it again."""
-        with self.lock:
-            if not pipeline.queue.listening and not pipeline.writer.has_waiting():
-                self._running.discard(pipeline)
-
-    def end(self) -> None:
-        """Close all that run, all together within the longest of their close timeouts."""
-        notice_fork()
-        self.begun = True
-        logger = logging.getLogger(LOGGER_NAME)
-        # Somebody's dictConfig has closed the handler, so it is no user any more.
-        if logger.disabled and any(isinstance(getattr(one, "_pipeline", None), Pipeline) for one in logger.handlers):
-            warn_of_disabled_logger()
-        running = list(self._running)
-        deadline_s = time.monotonic() + max((one.options.close_timeout for one in running), default=0.0)
-        self.deadline_s = deadline_s
-        thrown: BaseException | None = None
-        # Round by round: one log that stands still must not cost the others their turn. And whoever is in a hurry
-        # (a second Ctrl-C, a manager that repeats its SIGTERM) cuts the time short, not the records.
-        waiting = running
-        while waiting:
-            for pipeline in waiting:
-                try:
-                    left_s = max(0.0, deadline_s - time.monotonic())
-                    pipeline.flush(min(_FIRST_LOOK_S, left_s / len(waiting), pipeline.options.close_timeout))
-                except BaseException as error:  # noqa: BLE001  it is raised again below
-                    thrown, deadline_s = error, min(deadline_s, time.monotonic() + _FIRST_LOOK_S)
-            waiting = [one for one in waiting if one.writer.has_waiting() and time.monotonic() < deadline_s]
-        for pipeline in running:
-            try:
-                pipeline.end(deadline_s)
-            except BaseException as error:  # noqa: BLE001  the same
-                thrown, deadline_s = error, time.monotonic()
-        if thrown is not None:
-            raise thrown
-
-    def after_fork_in_child(self) -> None:
-        """Begin anew: the parent's threads are not here, and its hooks may not run here."""
-        self.lock = threading.RLock()
-        self.process_id = os.urandom(8).hex()
-        self._running = set()
-        self._is_watching = False
-
-
-_exit = _Exit()
+_exit = AtExit(_look_at_logger)
 forget_in_child(_exit)
