@@ -19,14 +19,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _append, _lock
+from ._caller import CallerFileHandler
 from ._fork import forget_in_child, notice_fork
 from ._journal_format import Intent, seq_of
-from ._journalling import FAULTS, JournallingFileHandler
+from ._journalling import FAULTS
 from ._options import Options
 from ._prepared import PreparedRecord
 from ._queue import MAX_BLOCK_BYTES, LineQueue
 from ._retry import pauses
-from .errors import AppendError, LockTimeoutError, RefusedError, WriteError
+from .errors import AppendError, LockTimeoutError, WriteError
 from .formatter import AIResponseFormatter
 from .record import default_log_path
 from .stats import Snapshot, tell
@@ -41,7 +42,7 @@ __all__ = ["BatchFileHandler"]
 _LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
 
 
-class BatchFileHandler(JournallingFileHandler):
+class BatchFileHandler(CallerFileHandler):
     """
     Writes records as lines of JSON to a file that any number of threads and processes share.
 
@@ -248,104 +249,6 @@ class BatchFileHandler(JournallingFileHandler):
             except RuntimeError:  # it did not come
                 pass
 
-    @_lock.takes_turn
-    def write_now(self, record: PreparedRecord, timeout: float, *, outcome: str, may_wait: bool = False) -> None:
-        """
-        Write what waits and then *record*, in the caller: one attempt, no pause. The record says what became of it.
-
-        Args:
-            record: What to write.
-            timeout: Seconds that the attempt may wait for its turn and for the lock.
-            outcome: Its status if it is in the file then, ``written_sync`` or ``written``.
-            may_wait: Leave it in the queue, if there is room, when the file refuses it.
-        """
-        if self.turn.is_mine():  # we interrupt our own append: rather one record over the limit than one lost
-            self.queue.put(record.body, force=True, replaced=record.replaced, record=record)
-            return
-        deadline_s = time.monotonic() + timeout
-        try:
-            if self.turn.acquire(timeout):
-                self._write_in_turn(record, deadline_s, outcome, may_wait=may_wait)
-            else:
-                busy = _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
-                self._spill_or_refuse(record, f"the queue is full and the log was busy for {timeout:g} s: {busy}")
-        finally:
-            try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
-                self.turn.free()
-            except RuntimeError:  # it did not come
-                pass
-
-    @_lock.takes_turn
-    def write_through(self, record: PreparedRecord, timeout: float, reason: str) -> None:
-        """
-        Write what waits, *record* included, in the caller, once; what the log refuses is withdrawn and has failed.
-
-        For ``durability: power``, where the log is synced before a line leaves the queue.
-
-        Args:
-            record: What the queue has taken.
-            timeout: Seconds that the attempt may wait for its turn and for the lock.
-            reason: Why its journal does not do.
-        """
-        deadline_s = time.monotonic() + timeout
-        try:
-            if not self.turn.acquire(timeout):  # it is being written, or about to be, and cannot be taken back
-                busy = _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
-                what = f"{self.baseFilename}: a record waits, and may not survive loss of power: {reason}; {busy}"
-                record.error = WriteError(what)
-                self._note(record.error)
-                return
-            try:
-                self._append_waiting(self.queue.position, deadline_s)
-            except FAULTS as error:
-                intent = self.queue.intent  # as in _write_in_turn: what may be in the file cannot be refused
-                if intent is not None and record.line in self.queue.first(intent.lines):
-                    record.error = error
-                    self._note(error)
-                    return
-                if self.queue.withdraw(record, from_journal=True):
-                    self.refuse(record, f"it may not survive loss of power: {reason}; {error}", is_counted=True)
-                    return
-            self.queue.count_as(record, "written_sync")
-        finally:
-            try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
-                self.turn.free()
-            except RuntimeError:  # it did not come
-                pass
-
-    def _write_in_turn(self, record: PreparedRecord, deadline_s: float, outcome: str, *, may_wait: bool) -> None:
-        has_room = self.queue.has_room(len(record.body))
-        self.queue.put(record.body, force=True, replaced=record.replaced, record=record)
-        try:
-            self._append_waiting(self.queue.position, deadline_s)
-        except FAULTS as error:
-            # While it is not settled what has arrived, it may be in the file, and then it cannot be refused any more.
-            # One behind the block in question is not: a log that cannot even be read must not fill the memory.
-            intent = self.queue.intent
-            if (may_wait and has_room) or (intent is not None and record.line in self.queue.first(intent.lines)):
-                self._note(error)
-                return
-            if self.queue.is_stashed(record):  # where each line is kept, or if another thread has closed meanwhile
-                self.queue.count_as(record, "spilled")
-                self._note(error)
-                return
-            if self.queue.withdraw(record):
-                self.refuse(record, f"nothing more can wait and the log refuses: {error}", is_counted=True)
-                return
-        self.queue.count_as(record, outcome)
-
-    def _spill_or_refuse(self, record: PreparedRecord, reason: str) -> None:
-        """Leave *record* in the journal, from where it comes home by itself, or refuse it."""
-        keeper = self.queue.keeper
-        if keeper is None or not keeper.has_room(len(record.body)):
-            self.refuse(record, reason)
-            return
-        self.queue.put(record.body, force=True, replaced=record.replaced, record=record)
-        # Not if the journal has just failed, or if it is in the file already: then it is queued, as any other.
-        if self.queue.is_stashed(record):
-            self.queue.count_as(record, "spilled")
-        self._note(WriteError(f"{self.baseFilename}: {reason}"))
-
     def _append_waiting(self, until: int, deadline_s: float, source: LineQueue | Orphan | None = None) -> None:
         # One lock for each block, so that a long backlog does not keep other processes from theirs.
         source = source or self.queue
@@ -445,13 +348,6 @@ class BatchFileHandler(JournallingFileHandler):
         self._begin()
 
     # -- faults
-
-    def refuse(self, record: PreparedRecord, reason: str, *, is_counted: bool = False) -> None:
-        """Say of *record* that it is nowhere: in its status, in the counters, and through logging's error handling."""
-        if not is_counted:
-            self.queue.count_as(record, "failed")
-        record.error = RefusedError(self.baseFilename, reason, record.id)
-        self._note(record.error)
 
     def standstill_s(self) -> float:
         """Return for how many seconds a thread has been in a write that has not returned; 0.0 if none is."""
