@@ -239,13 +239,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             time.sleep(nap)
 
     def _arrived(self, intent: Intent, lines: list[bytes], *, is_synced: bool) -> int:
-        """
-        Return how many of *lines*, which were about to be appended, stand where *intent* says, synced if wanted.
-
-        Raises:
-            WriteError: They cannot be synced.
-            OSError: The same.
-        """
+        """Return how many of *lines* stand where *intent* says, synced if wanted; raises as `arrived_in_files`."""
         # The place and the bytes decide, not the file's number: a container that starts again has another device, and
         # the next log soon has the inode of one that was compressed.
         if not lines:
