@@ -6,6 +6,7 @@ What :class:`~.writer.BatchFileHandler` inherits; its own module has the one way
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -67,19 +68,19 @@ class CallerFileHandler(JournallingFileHandler):
 
         Args:
             record: What the queue has taken.
-            timeout: Seconds that the attempt may wait for its turn and for the lock.
+            timeout: Seconds that the attempt may wait for the lock, once whoever writes has come back: from the disk,
+                or, within ``lock_timeout``, from a lock. What is being written cannot be taken back, and a call must
+                not return as if it were safe.
             reason: Why its journal does not do.
         """
-        deadline_s = time.monotonic() + timeout
+        if self.turn.is_mine():  # we interrupt our own append, and would wait for ourselves
+            what = f"{self.baseFilename}: a record waits, and may not survive loss of power: {reason}"
+            record.error = WriteError(f"{what}; its call interrupts a write")
+            return
         try:
-            if not self.turn.acquire(timeout):  # it is being written, or about to be, and cannot be taken back
-                busy = _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
-                what = f"{self.baseFilename}: a record waits, and may not survive loss of power: {reason}; {busy}"
-                record.error = WriteError(what)
-                self._note(record.error)
-                return
+            self.turn.acquire(threading.TIMEOUT_MAX)
             try:
-                self._append_waiting(self.queue.position, deadline_s)
+                self._append_waiting(self.queue.position, time.monotonic() + timeout)
             except FAULTS as error:
                 intent = self.queue.intent  # as in _write_in_turn: what may be in the file cannot be refused
                 if intent is not None and record.line in self.queue.first(intent.lines):
