@@ -181,7 +181,9 @@ def open_regular(path: str, flags: int, mode: int, *, create: bool = True, like:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise LogPathError(path, describe_file_type(path) or "something else")
-    return OwnFile(_out_of_the_way(descriptor), "r+" if flags & os.O_RDWR else "r")
+    if flags & os.O_RDWR:  # one that is only read is closed in a moment, and nothing of ours goes into another file
+        return OwnFile(_out_of_the_way(descriptor), "r+")
+    return OwnFile(descriptor, "r")
 
 
 def _out_of_the_way(descriptor: int) -> int:
