@@ -63,7 +63,10 @@ AXES: Final = [
     Axis(
         "backlog, lines", [0, 1000, 10_000, 100_000, 1_000_000], 4,
         lambda step: worker.run("backlog", count=step, timeout_s=900),
-        {"start_ms": "start-up, ms", "replay_s": "replay, s", "us_per_line": "CPU, µs a line", "memory_mb": "memory, MB"},
+        {
+            "start_ms": "start-up, ms", "replay_s": "replay, s", "us_per_line": "CPU, µs a line",
+            "memory_mb": "memory, MB",
+        },
         {"us_per_line": 2.0, "start_ms": 50.0},
     ),
     Axis(
