@@ -66,7 +66,7 @@ def play_round(names: list[str], count: int, keep: Callable[[dict[str, Any]], No
         try:
             one = worker.run("calls", name=name, count=share, writes=entry.writes)
             if entry.writes:
-                one["processes"] = worker.run("processes", name=name, count=max(20, share // 8), of=8)
+                one["processes"] = worker.run("processes", name=name, count=max(20, share // 4), of=8)
         except worker.MeasurementError as error:
             print(f"left out: {name}: {error}", file=sys.stderr)
             continue
@@ -118,9 +118,10 @@ def goal_rows(rounds: list[Round]) -> list[list[str]]:
         values = []
         for found in rounds:
             try:
-                values.append(figure(found))
-            except (KeyError, TypeError):  # --only left out what it needs
+                value = figure(found)
+            except KeyError:  # --only left out whom it needs
                 continue
+            values += [] if value is None else [value]
         if values:
             middle = statistics.median(values)
             is_met = middle <= bound if is_most else middle >= bound

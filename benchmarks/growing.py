@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import worker
 from records import make
@@ -59,18 +59,18 @@ def size(characters: int, count: int) -> Result:
         return found | {"check": worker.check(stage.path, stage.total)}
 
 
-def leave(path: str, count: int) -> Result:
+def leave(path: str, count: int) -> NoReturn:
     """Log *count* short records that stay in the journal, and end as a killed process does."""
     options = {"queue_max_size": 10_000_000, "queue_max_bytes": _NO_LIMIT, "journal_max_bytes": _NO_LIMIT}
     stage = Stage(OURS, path, batch_size=10_000, flush_interval=1000, **options)
     stage.one.flush()
     from scenarios import held
 
-    with held(path):  # so that a full batch does not go home
+    with held(path):  # so that no batch goes home
         for number in range(count):
             stage.one.log(make(number, "backlog", SHORT))
-    print("{}", flush=True)
-    os._exit(0)
+        print("{}", flush=True)
+        os._exit(0)  # while the stranger has the lock, who ends with us
 
 
 def backlog(count: int) -> Result:
@@ -80,9 +80,9 @@ def backlog(count: int) -> Result:
         worker.run("leave", path=path, count=count, timeout_s=600)
         from ai_response_logging import AIResponseHandler
 
-        before, began = worker.rss_mb(), time.perf_counter()
-        handler = AIResponseHandler(path, close_timeout=600)
-        opened, cpu_s = time.perf_counter(), time.process_time()
+        before, began, cpu_s = worker.rss_mb(), time.perf_counter(), time.process_time()
+        handler = AIResponseHandler(path, close_timeout=600)  # whose thread begins to bring them home
+        opened = time.perf_counter()
         done = handler.flush(600)
         ended = time.perf_counter()
         cpu_s = time.process_time() - cpu_s

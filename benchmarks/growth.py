@@ -1,8 +1,8 @@
 """
 What a record costs, and what memory is wanted, as everything grows: ``growth.py``, about six minutes; ``--quick``, one.
 
-A step is *worse than linear* where its cost a unit (a record, a byte of a large record, a line of a backlog, a rotation
-beside old files) is over twice, and by more than noise, that of the cheapest smaller step.
+A step grows where it should not if its cost a unit (a record, a byte of a large record, a line of a backlog, a start-up
+or a rotation beside old files) is over twice, and by more than noise, that of the cheapest smaller step.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ AXES: Final = [
 
 
 def worse_than_linear(axis: Axis, found: dict[int, Measured]) -> list[str]:
-    """Say at which steps which cost a unit has grown."""
+    """Say at which steps which cost a unit has grown; a unit of old files is the start-up or rotation beside them."""
     complaints = []
     for key, noise in axis.units.items():
         least = float("inf")
@@ -136,9 +136,9 @@ def main() -> int:
                     json.dumps({"axis": axis.name, "step": step, **one}) + "\n" for step, one in found.items()
                 )
     print(file=sys.stderr)
-    verdict = "\n".join(["Worse than linear:", "", *(f"- {one}" for one in complaints)])
+    verdict = "\n".join(["**Grows where it should not:**", "", *(f"- {one}" for one in complaints)])
     if not complaints:
-        verdict = "Nothing is worse than linear."
+        verdict = "Nothing is worse than linear, and old files cost nothing."
     text = "\n\n".join([f"{tables.machine()}\n{tables.command()}, {asked.rounds} rounds.", *made, verdict])
     print(text)
     if asked.write:

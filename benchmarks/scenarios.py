@@ -68,7 +68,7 @@ def _burst_ms(stage: Stage) -> float:
 
 
 def full_queue(times: int) -> Result:
-    """The call that finds 1,000 records (4.4 MB) in the queue, and so writes them all and its own."""
+    """The call that finds 1,000 records (5 MB) in the queue, and so writes them all and its own."""
     with _stage(FUNCTION, **LAZY, queue_max_size=1000) as stage:
         taken = []
         for _ in range(times):

@@ -1,0 +1,100 @@
+"""The benchmarks run, read every log back, and say what is missed; their figures are nobody's test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, run_child
+
+BENCHMARKS = ROOT / "benchmarks"
+NAMES = ("worker", "contenders", "records", "scenarios", "growing", "tables", "growth", "acceptance", "compare")
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Import the scripts as they import each other, and leave nothing of them behind."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_compare_measures_and_finds_each_log_whole(tmp_path: Path) -> None:
+    """One small round runs to its end, keeps its figures as JSON lines, and each of the logs is whole."""
+    figures = tmp_path / "figures.jsonl"
+    options = ["--rounds", 1, "--count", 100, "--only", "limit: orjson,ours crash, function", "--json", figures]
+
+    done = run_child(BENCHMARKS / "compare.py", *options, timeout=50, env={"TMPDIR": str(tmp_path)})
+
+    found = [json.loads(line) for line in figures.read_text("utf-8").splitlines()]
+    assert [one["contender"] for one in found][-1:] == ["ours crash, function"]
+    assert all(one["check"] == one["processes"]["check"] == {"lost": 0, "doubled": 0, "torn": 0} for one in found)
+    assert "0/0/0" in done.stdout
+
+
+def test_a_log_that_is_not_whole_is_seen(log_path: Path) -> None:
+    """Records that are missing, there twice, or cut off are counted, whoever wrote them, rotated files included."""
+    import worker
+
+    lines = [json.dumps({worker.ID: name}) for name in "abbc"]
+    log_path.write_text("\n".join([*lines, '{"bench_id": "d']), "utf-8")
+    log_path.with_name(f"{log_path.name}.20250101T000000.000000Z").write_text(f"{lines[0]}\n", "utf-8")
+
+    assert worker.check(str(log_path), 5) == {"lost": 2, "doubled": 2, "torn": 1}
+
+
+def test_records_share_no_string_that_is_encoded() -> None:
+    """A string that was encoded once is cheap to encode again, so that no two records have the same one."""
+    import records
+
+    first, again = records.make(0, "tag"), records.make(64, "tag")
+
+    assert len(first) == 22
+    assert first["question"] != again["question"]
+    assert first["response"] is not again["response"]
+    assert 4500 <= len(json.dumps(first, ensure_ascii=False).encode()) <= 5500
+
+
+def test_growth_says_what_is_worse_than_linear() -> None:
+    """A cost a unit that more than doubles is named with its step; noise and what shrinks are not."""
+    import growth
+
+    axis = growth.Axis("threads", [1, 2, 4], 2, dict, {"cpu_us": "CPU"}, {"cpu_us": 20.0})
+
+    assert growth.worse_than_linear(axis, {1: {"cpu_us": 30.0}, 2: {"cpu_us": 59.0}, 4: {"cpu_us": 20.0}}) == []
+    assert growth.worse_than_linear(axis, {1: {"cpu_us": 5.0}, 2: {"cpu_us": 20.0}}) == []
+    assert growth.worse_than_linear(axis, {1: {"cpu_us": 30.0}, 4: {"cpu_us": 61.0}}) == [
+        "threads 4: CPU 61.0, was 30.0"
+    ]
+
+
+def test_a_goal_that_is_missed_is_said() -> None:
+    """The median decides, in both directions, and what could not be measured is not called met."""
+    import acceptance
+
+    def verdict(figures: list[float], *, least: bool = False) -> str:
+        return acceptance.Row("what", "claim", "goal", 5, figures, "ms", least).cells()[-1]
+
+    assert verdict([1, 5, 99]) == verdict([1, 5, 99], least=True) == "met"
+    assert verdict([5.1]) == verdict([4.9], least=True) == "**missed**"
+    assert verdict([]) == "not measured"
+
+
+def test_tables_go_between_their_marks_and_nowhere_else(tmp_path: Path) -> None:
+    """Writing a page anew replaces what stood between its marks, backslashes and all."""
+    import tables
+
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- here -->\nold\n<!-- end of here -->\nafter\n", "utf-8")
+
+    tables.write_into(page, "here", r"new \1")
+
+    assert page.read_text("utf-8") == "before\n<!-- here -->\nnew \\1\n<!-- end of here -->\nafter\n"
+    with pytest.raises(SystemExit, match="needs one pair"):
+        tables.write_into(page, "elsewhere", "new")
