@@ -159,7 +159,7 @@ def table_of_goals(found: dict[str, list[float]]) -> list[Row]:
         Row("import and set-up beside `openai`", "", "<= 20 ms", 20, of("beside openai set_up_ms"), "ms"),
         Row("import and set-up in a bare program", "", "-", float("inf"), of("alone set_up_ms"), "ms"),
         Row("the same, memory", "", "-", float("inf"), of("alone set_up_mb"), "MB"),
-        Row("memory with 900 records (4.5 MB) waiting", "", "-", float("inf"), of("beside openai with_waiting_mb"), "MB"),
+        Row("memory with 900 records waiting", "", "-", float("inf"), of("beside openai with_waiting_mb"), "MB"),
         Row("memory added by 100,000 records flat out", "", "<= 20 MB", 20, of("growth"), "MB"),
         Row("40 concurrent calls / the same into a NullHandler", "", "<= 1.5", 1.5, ratio, ""),
         Row("CPU at 50 records/s", "", "<= 1 %", 1, of("cpu"), "%"),

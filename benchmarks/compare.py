@@ -21,7 +21,7 @@ import worker
 from contenders import ENTRIES, LIMIT_LOGGER, LIMIT_WRITE, RIVAL
 
 Round = dict[str, dict[str, Any]]
-LOGGER, FUNCTION = "ours crash, Logger", "ours crash, function"
+LOGGER, FUNCTION = "ours crash Logger", "ours crash function"
 HEADS: Final = [
     "contender", "flat out p50, µs", "p95", "p99", "p50/Y", "2,000/s p50, µs", "p95", "p99", "CPU, µs a record",
     "CPU/Y", "beside a busy thread, µs", "records/s, 1 thread", "8 threads", "8 processes", "lost/doubled/torn",
@@ -39,7 +39,7 @@ FIGURES: Final[dict[str, Callable[[dict[str, Any]], float]]] = {
     "cpu/Y": lambda one: one["cpu_us"],
 }
 # what, whose, how it is found in a round, the bound, whether it is the most or the least
-GOALS: Final[list[tuple[str, Callable[[Round], float], float, bool]]] = [
+GOALS: Final[list[tuple[str, Callable[[Round], float | None], float, bool]]] = [
     ("caller p50 flat out, Logger / Y", lambda found: found[LOGGER]["p50/Y"], 1.25, True),
     ("caller p50 flat out, function / Y", lambda found: found[FUNCTION]["p50/Y"], 0.75, True),
     ("CPU a record, Logger / Y", lambda found: found[LOGGER]["cpu/Y"], 1.35, True),

@@ -15,7 +15,7 @@ import worker
 from records import make
 from worker import Result, Stage
 
-OURS: Final = "ours crash, Logger"
+OURS: Final = "ours crash Logger"
 SHORT: Final = 20  # characters of an answer; a line of ours is then about 400 bytes
 _NO_LIMIT: Final = 1 << 40
 

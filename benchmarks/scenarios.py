@@ -22,7 +22,7 @@ from contenders import LIMIT_LOGGER
 from records import make
 from worker import Result, Stage
 
-LOGGER, FUNCTION = "ours crash, Logger", "ours crash, function"
+LOGGER, FUNCTION = "ours crash Logger", "ours crash function"
 # Writes only when it is told to, or when there is no room.
 LAZY: Final = {"batch_size": 10_000, "flush_interval": 1000}
 
