@@ -84,10 +84,10 @@ def backlog(count: int) -> Result:
         handler = AIResponseHandler(path, close_timeout=600)  # whose thread begins to bring them home
         opened = time.perf_counter()
         done = handler.flush(600)
+        handler.close()  # what that thread was in the middle of a flush does not wait for
         ended = time.perf_counter()
         cpu_s = time.process_time() - cpu_s
         found = {"start_ms": (opened - began) * 1000, "replay_s": ended - opened, "memory_mb": _peak_mb() - before}
-        handler.close()
         if not done:
             sys.exit("the backlog did not come home")
         return found | {"us_per_line": cpu_s / count * 1e6 if count else 0.0, "check": worker.check(path, count)}

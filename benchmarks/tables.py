@@ -52,7 +52,11 @@ def machine() -> str:
 
 def command() -> str:
     """Return how this was started."""
-    return "`python benchmarks/" + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]).replace(" --write", "") + "`"
+    return (
+        "`python benchmarks/"
+        + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]).replace(" --write", "").partition(" --json")[0]
+        + "`"
+    )
 
 
 def write_into(page: Path, marker: str, text: str) -> None:
