@@ -326,6 +326,16 @@ class ThinDisk:
         run_or_skip("mount", self._device, self.path)
         self._mounted.append(self.path)
 
+    def settle(self) -> None:
+        """
+        Have its own blocks (inodes, bitmaps) written where they belong.
+
+        Those that have no room below them yet ext4 writes from its journal only later, tells nobody that it could not,
+        and forgets them: what a sync has promised then is gone with them, whoever asked for it.
+        """
+        for word in ("--freeze", "--unfreeze"):
+            run_or_skip("fsfreeze", word, self.path)
+
     def unmount(self) -> None:
         """Unmount it, and with it let go of all that the kernel only remembers."""
         subprocess.run(["umount", self._mounted.pop()], check=True)
@@ -357,6 +367,7 @@ def test_sync_that_really_fails_loses_no_acknowledged_record(thin_disk: ThinDisk
     log = thin_disk.path / "log.jsonl"
     with writer(log, notes, max_retries=0, close_timeout=1, **OFTEN) as one:
         one.log("before", 20, 4000)
+        thin_disk.settle()
         thin_disk.ballast.fill()
         one.log("full", 300, 20_000)
         stats = one.ask("stats")
