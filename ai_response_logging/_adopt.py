@@ -76,7 +76,9 @@ class Orphan(JournalFiles):
 
     def head(self, max_bytes: int) -> list[bytes]:
         """Return the lines that are next, up to *max_bytes* but at least one."""
-        self.first(1)
+        loaded = 0
+        while self.first(loaded + 1)[loaded:] and sum(map(len, self._lines)) < max_bytes:  # a segment at a time
+            loaded = len(self._lines)
         size = 0
         for count, line in enumerate(self._lines):
             size += len(line)

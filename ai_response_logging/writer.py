@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchFileHandler"]
 
+_MOST_HOME_BYTES = 4 << 20
+
 _LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
 
 
@@ -280,8 +282,10 @@ class BatchFileHandler(CallerFileHandler):
 
     def _append_head(self, source: LineQueue | Orphan, start: int) -> None:
         descriptor = self._open_stream()
-        room = max(self.maxBytes - start, 1) if self.maxBytes else MAX_BLOCK_BYTES
-        lines = self._fitting(descriptor, start, source.head(min(room, MAX_BLOCK_BYTES)))
+        # What others left comes home in few, large writes: nobody waits behind it but writers of other processes.
+        most = MAX_BLOCK_BYTES if source is self.queue else _MOST_HOME_BYTES
+        room = max(self.maxBytes - start, 1) if self.maxBytes else most
+        lines = self._fitting(descriptor, start, source.head(min(room, most)))
         info, writer_id = os.fstat(descriptor), self.queue.writer_id
         self._writes_since_s = time.monotonic()
         if source.is_synced:
