@@ -114,7 +114,8 @@ def test_lock_file_replaced_again_and_again_under_load_loses_nothing(log_path: P
 
     assert elsewhere.read_bytes() == b"somebody's own"
     assert not elsewhere.with_name("nothing").exists()
-    assert lock.is_file()
+    # Gone, if all had arrived when it was taken away for the last time: nobody needed it any more.
+    assert lock.is_file() or not os.path.lexists(lock)
     assert len(notes.ids()) == 3 * COUNT + 3
     assert_kept(log_path, notes)
 
