@@ -52,8 +52,6 @@ class LineQueue(KeptLines):
         self.max_size = max_size
         self.max_bytes = max_bytes
         self.batch_size = batch_size
-        self.is_gathering = False
-        """Whether a batch is no reason to wake anybody, but half a queue; see the listener."""
         self.renew()
 
     def renew(self) -> None:
@@ -63,6 +61,8 @@ class LineQueue(KeptLines):
         self.writer_id = new_writer_id()
         self._tail = tail_of(self.writer_id)
         self.listening = False
+        self.is_gathering = False
+        """Whether a batch is no reason to wake anybody, but half a queue; see the listener."""
         self.intent: Intent | None = None
         # How often a record had this status; those that are simply queued follow from what arrived and what waits.
         self.counted = {"written": 0, "written_sync": 0, "spilled": 0, "failed": 0}

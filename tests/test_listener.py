@@ -456,6 +456,17 @@ def put(lines: LineQueue, *ids: str) -> None:
         assert lines.put(b'{"record_id":"%b"' % one.encode()) is not None
 
 
+def test_child_forked_while_its_parent_gathers_is_woken_by_a_batch():
+    """batch_size holds in a child, too: whatever the parent's thread was doing, it is not there to end it."""
+    lines = LineQueue(batch_size=3)
+    lines.is_gathering = True
+
+    lines.renew()  # what a forked child does first
+    put(lines, "a", "b", "c")
+
+    assert lines.wait(0)
+
+
 def test_full_batch_wakes_whoever_waits_and_nothing_less_does():
     """One wake a batch: a listener that is woken by each record takes the interpreter from the application."""
     lines = LineQueue(batch_size=3)
