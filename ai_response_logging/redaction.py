@@ -1,0 +1,215 @@
+"""
+Take secrets out of a record before anything keeps it: the journal, the queue and the log see only what is left.
+
+Pure. Looking is quick and works on the encoded line, since nearly every record has nothing to take out; taking out is
+slow and exact, and works on the values. What is taken out is named in the record, as ``{"path": ..., "rule": ...}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from ._redaction_rules import MARKS, Rule
+
+__all__ = ["MAX_NAMED", "Redactor"]
+
+MAX_NAMED: Final = 100
+"""Entries of ``redacted``; more places are taken out all the same."""
+
+# A key is a long run of these; everything else becomes a blank, so that one search over the line finds any of them.
+_RUN_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+_RUNS: Final = bytes(0x61 if byte in _RUN_BYTES else 0x20 for byte in range(256))
+_RUN: Final = b"a" * 19  # each of _KEYS, _BEARER and _BASIC has one; so has a private key, in its base64
+_LONGEST_SEARCHED: Final = 512  # bytes of a run; a picture in base64 is one of a megabyte ...
+_START_SEARCHED: Final = 128  # ... and only its beginning is looked at
+_LIKE_A_KEY: Final = re.compile(
+    rb"sk-|[srp]k_(?:live|test)_|AIza|AKI[AD]|ASIA|LTAI|ALTAK-|gsk_|hf_|r8_|gh[pousr]_|github_pat_|npm_"
+    rb"|xai-|pplx-|nvapi-|glpat-|xox[abeprs]-|fw-|tgp_v1-|eyJ|[0-9a-f]{32}"
+)
+_PARAMETER_HINTS: Final = (b"key=", b"token=", b"secret=", b"password=", b"sig=", b"signature=")
+
+
+def _may_hold_secrets(line: bytes) -> bool:
+    """
+    Say whether a secret may be in *line*, JSON text: quickly, and never no where the rule ``secrets`` finds one.
+
+    A table look-up for each byte and a search that skips.  Of half a kilobyte and more of letters and digits without
+    a break, a picture's or a digest's, only the beginning is looked at.
+    """
+    if b"@" in line and b"://" in line:
+        return True
+    if b"=" in line and any(map(line.lower().__contains__, _PARAMETER_HINTS)):
+        return True
+    runs = line.translate(_RUNS)
+    at = runs.find(_RUN)
+    while at >= 0:
+        end = runs.find(b" ", at)
+        end = len(runs) if end < 0 else end
+        till = end if end - at <= _LONGEST_SEARCHED else at + _START_SEARCHED
+        if _LIKE_A_KEY.search(line, at, till) or line[max(at - 7, 0) : at].lower().endswith((b"bearer ", b"basic ")):
+            return True
+        at = runs.find(_RUN, end)
+    return b" PRIVATE KEY-----" in line
+
+
+def _may_name_secrets(line: bytes) -> bool:
+    """Say whether *line* may have a key of :data:`_SECRET_NAMES`; each of those ends in one of these words."""
+    low = line.lower()
+    return (
+        b'key"' in low
+        or b'token"' in low
+        or b'secret"' in low
+        or b'word"' in low
+        or b'passwd"' in low
+        or (b'cookie"' in low or b'authorization"' in low)
+    )
+
+
+def _always(line: bytes) -> bool:  # noqa: ARG001  a hint like the others
+    """Say that only taking a close look tells."""
+    return True
+
+
+_HINTS: Final[Mapping[str, Callable[[bytes], bool]]] = {
+    "secrets": _may_hold_secrets,
+    "email": lambda line: b"@" in line,
+}
+
+
+class Redactor:
+    """
+    Finds what a set of rules takes out of a record, and takes it out.
+
+    Args:
+        rules: In the order in which they are tried; where two want the same text, the first one has it.
+
+    Threads: Any.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._patterns = [(rule, pattern, group) for rule in rules for pattern, group in rule.patterns]
+        self._paths = [rule for rule in rules if rule.path]
+        self._named = [rule for rule in rules if rule.names]
+        self._hints = [_HINTS.get(rule.name, _always) for rule in rules if rule.patterns]
+        # Keys that no rule wants at the top of a record: applications use a few, again and again.
+        self._harmless: set[str] = set()
+
+    def suspects(self, keys: Mapping[str, object], line: bytes, nested: Sequence[bytes] = ()) -> bool:
+        """
+        Say whether a record may hold something to take out; quick, and never no where :meth:`redact` would find it.
+
+        Args:
+            keys: The record's fields.
+            line: The same as JSON text.
+            nested: The JSON text of those fields that have keys of their own.
+        """
+        return (
+            any(hint(line) for hint in self._hints)
+            or not (self._harmless.issuperset(keys) or self._all_harmless(keys))
+            or (bool(nested) and bool(self._named) and any(map(_may_name_secrets, nested)))
+        )
+
+    def _all_harmless(self, keys: Mapping[str, object]) -> bool:
+        for key in keys:
+            # A key of a class of its own may be anything: it gets the close look.
+            if (
+                type(key) is not str
+                or self._whole(key, (key,))
+                or any(rule.path[0] in {key, "*"} for rule in self._paths)
+            ):
+                return False
+        if len(self._harmless) < _MOST_KEYS:
+            self._harmless.update(keys)
+        return True
+
+    def redact(self, fields: dict[str, Any]) -> list[dict[str, str]]:
+        """
+        Take out of *fields*, plain JSON values that nobody else has, what the rules want; return what was taken.
+
+        No recursion: an application may log with its stack nearly full.
+        """
+        taken: list[dict[str, str]] = []
+        waiting: list[tuple[dict[str, Any] | list[Any], tuple[str, ...]]] = [(fields, ())]
+        while waiting:
+            container, path = waiting.pop()
+            for key, value in _items(container):
+                here = (*path, str(key))
+                rule = self._whole(str(key), here)
+                if rule is not None and _hides(rule, value):
+                    _take(container, key, rule, value)
+                    _note(taken, here, rule)
+                elif isinstance(value, str):
+                    container[key] = self.text(value, here, taken)
+                elif isinstance(value, (dict, list)):
+                    waiting.append((value, here))
+            if isinstance(container, dict):
+                self._rename(container, path, taken)
+        return taken
+
+    def text(self, text: str, path: tuple[str, ...], taken: list[dict[str, str]]) -> str:
+        """Return *text* without what the rules' patterns find in it; what that was is added to *taken*."""
+        for rule, pattern, group in self._patterns:
+            pieces, end = [], 0
+            for match in pattern.finditer(text):
+                found = match[group]
+                if found and not found.startswith(MARKS) and (rule.is_right is None or rule.is_right(found)):
+                    pieces += [text[end : match.start(group)], rule.instead_of(found)]
+                    end = match.end(group)
+            if pieces:
+                text = "".join([*pieces, text[end:]])
+                _note(taken, path, rule)
+        return text
+
+    def _whole(self, key: str, path: tuple[str, ...]) -> Rule | None:
+        """Return the rule that takes the value under *key*, at *path*, whatever it is."""
+        for rule in self._paths:
+            if len(rule.path) == len(path) and all(a in {"*", b} for a, b in zip(rule.path, path, strict=True)):
+                return rule
+        name = key.lower().replace("-", "").replace("_", "") if self._named else ""
+        return next((rule for rule in self._named if name in rule.names), None)
+
+    def _rename(self, container: dict[str, Any], path: tuple[str, ...], taken: list[dict[str, str]]) -> None:
+        """Take out of a dict's keys what the patterns find: some are keyed by what should not be seen."""
+        for key in list(container):
+            name = self.text(key, (*path, "key"), taken)
+            if name != key:
+                while name in container:
+                    name += "#2"
+                container[name] = container.pop(key)
+
+
+_MOST_KEYS: Final = 4096
+
+
+def _items(container: dict[str, Any] | list[Any]) -> list[tuple[Any, Any]]:
+    return list(container.items()) if isinstance(container, dict) else list(enumerate(container))
+
+
+def _hides(rule: Rule, value: object) -> bool:
+    """
+    Say whether there is anything to hide in *value*: no name without a value, no yes or no.
+
+    By its name alone an object is not taken: a tool's parameter called "password" is described by one.
+    """
+    if value is None or isinstance(value, bool) or value in ("", [], {}):
+        return False
+    if isinstance(value, str) and value.startswith(MARKS):
+        return False
+    return bool(rule.path) or not isinstance(value, dict)
+
+
+def _take(container: Any, key: Any, rule: Rule, value: object) -> None:
+    if rule.action == "drop" and isinstance(container, dict):
+        del container[key]
+    else:
+        container[key] = rule.instead_of(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _note(taken: list[dict[str, str]], path: tuple[str, ...], rule: Rule) -> None:
+    entry = {"path": ".".join(path), "rule": rule.name}
+    if len(taken) < MAX_NAMED and entry not in taken:
+        taken.append(entry)
