@@ -1,0 +1,224 @@
+"""
+Texts too large for a line: kept beside the log, once each, under the hash of what is in them.
+
+A picture in base64 or a book in a prompt would make one line of many megabytes, which nothing reads well. In the line
+stands ``blob:sha256:<hash>`` in its place, and ``blobs`` says which of the line's values these are; the text itself is
+the file ``<filename>.blobs/sha256/<first two digits>/<hash>``, UTF-8, exactly as it was given. The same text given a
+thousand times is one file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Any, Final
+
+from ._append import sync_file
+from ._paths import create_file, make_directory, sync_directory
+from .errors import LogReadError
+
+__all__ = ["MARK", "BlobStore", "blob_path", "bring_back", "directory_of", "set_apart"]
+
+MARK: Final = "blob:sha256:"
+_SMALLEST: Final = 32 * 1024  # bytes of a text that is worth a file of its own
+_CHUNK_BYTES: Final = 1 << 20
+_DIGITS: Final = frozenset("0123456789abcdef")
+_numbers = count()
+
+Path = tuple[str | int, ...]
+
+
+def directory_of(log: str) -> str:
+    """Return where the texts of *log* are."""
+    return f"{log}.blobs"
+
+
+def blob_path(log: str, digest: str) -> str:
+    """Return the file of the text whose SHA-256 is *digest*."""
+    return os.path.join(directory_of(log), "sha256", digest[:2], digest)
+
+
+class BlobStore:
+    """
+    Writes texts beside one log.
+
+    Args:
+        log: The log's base name.
+        file_mode: Permissions of the files.
+        directory_mode: The same of the directories.
+        is_synced: Whether a text is on the disk when :meth:`keep` returns, its name included. Without that it
+            survives the end of the process, however it ends, and not a loss of power.
+
+    Threads and processes: any; who is second finds the file there.
+    """
+
+    def __init__(self, log: str, *, file_mode: int, directory_mode: int, is_synced: bool) -> None:
+        self._log, self._file_mode, self._directory_mode = log, file_mode, directory_mode
+        self._is_synced = is_synced
+
+    def keep(self, text: bytes) -> str:
+        """
+        Keep *text*; return its SHA-256 in hexadecimal digits.
+
+        Raises:
+            OSError: It could not be kept; nothing half-written stands under its name.
+        """
+        digest = hashlib.sha256(text).hexdigest()
+        path = blob_path(self._log, digest)
+        make_directory(os.path.dirname(path), self._directory_mode, self._log)
+        if not self._is_there(path, len(text)):
+            self._write(path, text)
+        if self._is_synced:
+            # Also where another process made it: that one may not have synced it yet, and this call's caller will
+            # take its record for durable.
+            self._sync(path)
+        return digest
+
+    def _is_there(self, path: str, size: int) -> bool:
+        """Say whether the text stands there whole; after a loss of power a file may be empty or short."""
+        with suppress(OSError):
+            status = os.lstat(path)
+            return stat.S_ISREG(status.st_mode) and status.st_size == size
+        return False
+
+    def _write(self, path: str, text: bytes) -> None:
+        # A name of its own for each try, and in the end a rename: whoever reads or is killed sees all of it or nothing.
+        making = f"{path}.{os.getpid()}-{threading.get_ident():x}-{next(_numbers)}.new"
+        descriptor = create_file(making, os.O_WRONLY | os.O_CLOEXEC, self._file_mode, self._log)
+        try:
+            try:
+                _write_all(descriptor, text)
+                if self._is_synced:
+                    sync_file(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(making, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(making)
+            raise
+
+    def _sync(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            sync_file(descriptor)
+        finally:
+            os.close(descriptor)
+        name = path
+        while name != self._log and len(name) > len(self._log):  # its name, and those of the directories above it
+            sync_directory(name)
+            name = os.path.dirname(name)
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    left = memoryview(text)
+    while left:
+        # In pieces: the kernel takes at most 2 GiB at once, and a signal may come between two.
+        written = os.write(descriptor, left[:_CHUNK_BYTES])
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left = left[written:]
+
+
+def set_apart(fields: dict[str, Any], most_bytes: int, size: int, keep: Callable[[bytes], str]) -> list[dict[str, Any]]:
+    """
+    Put the largest texts of *fields* elsewhere until what stays has at most *most_bytes*; return which these are.
+
+    Args:
+        fields: Plain JSON values that nobody else has; texts in it are replaced.
+        most_bytes: Of the line.
+        size: What the line has now.
+        keep: Called with each text that goes, in UTF-8; returns its SHA-256. What it raises leaves that text in its
+            place: a line that is too large is better than none.
+
+    Returns:
+        One entry for each text that went: ``path`` (its keys and indices), ``sha256`` and ``bytes``.
+    """
+    entries: list[dict[str, Any]] = []
+    for length, path, container, key in sorted(_texts(fields), key=lambda found: found[0], reverse=True):
+        if size <= most_bytes:
+            break
+        with suppress(OSError):
+            digest = keep(container[key].encode())
+            container[key] = f"{MARK}{digest}"
+            entries.append({"path": list(path), "sha256": digest, "bytes": length})
+            size -= length
+    return entries
+
+
+def _texts(fields: dict[str, Any]) -> Iterator[tuple[int, Path, Any, Any]]:
+    """Yield each large text: its bytes, its path, and where it stands; no recursion: the stack may be full."""
+    waiting: list[tuple[Any, Path]] = [(fields, ())]
+    while waiting:
+        container, path = waiting.pop()
+        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+            if isinstance(value, (dict, list)):
+                waiting.append((value, (*path, key)))
+            elif isinstance(value, str) and len(value) * 4 >= _SMALLEST:
+                length = len(value.encode())
+                if length >= _SMALLEST:
+                    yield length, (*path, key), container, key
+
+
+def bring_back(record: Mapping[str, Any], log: str) -> dict[str, Any]:
+    """
+    Return *record* with its large texts in their places, as it was logged; what is not there any more stays a mark.
+
+    Args:
+        record: As :func:`~ai_response_logging.reader.read_log` yields it; it is not changed.
+        log: The log's base name.
+
+    Raises:
+        LogReadError: A text is there and may not be read, or is another than was kept.
+
+    .. versionadded:: 0.1.0
+    """
+    entries = record.get("blobs")
+    if not isinstance(entries, list):
+        return dict(record)
+    whole = {key: value for key, value in record.items() if key != "blobs"}
+    missing = [entry for entry in entries if not _bring_one_back(whole, entry, log)]
+    if missing:
+        whole["blobs"] = missing
+    return whole
+
+
+def _bring_one_back(record: dict[str, Any], entry: Any, log: str) -> bool:
+    try:
+        path, digest = [*entry["path"]], entry["sha256"]
+        if len(digest) != 64 or not _DIGITS.issuperset(digest) or not path:  # noqa: PLR2004  hexadecimal digits of 256 bits
+            return False
+        # What is changed on the way is copied first: the record is its owner's.
+        place: Any = record
+        for key in path[:-1]:
+            place[key] = place[key].copy()
+            place = place[key]
+        if place[path[-1]] != f"{MARK}{digest}":
+            return False
+    except (TypeError, KeyError, IndexError, AttributeError):  # not written by us, or changed since
+        return False
+    text = _read(blob_path(log, digest), digest)
+    if text is None:
+        return False
+    place[path[-1]] = text
+    return True
+
+
+def _read(path: str, digest: str) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LogReadError(path, error.strerror or str(error)) from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise LogReadError(path, "it is not the text that was kept here: its SHA-256 is another one")
+    return data.decode()
