@@ -1,14 +1,15 @@
 """
 Let eight processes log for a while with one random fault after the other; then look for every record.
 
-Usage: python .ci/endurance.py SECONDS [--seed N] [--picture FILE], with an interpreter that has the library.
+Usage: python .ci/endurance.py SECONDS [--seed N] [--picture FILE] [--leak BYTES], in whose Python the library is.
 
 Faults come one at a time, each kind as often as the others: writers and adopters are killed (SIGKILL), the disk is
 full for a while (a tmpfs, if root), a process may open no file, the lock file is deleted, the log is renamed, whoever
 holds the lock is stopped (SIGSTOP), processes fork, close their handler, configure `logging` again.  The log rotates
-and compresses all the while, and a reader reads and verifies it.  Four of the writers are never killed: their memory,
-descriptors and threads, and the reader's, must be flat.  At the end every record that was accepted must be there once,
-whole; records that a handler accepted while it said that it acts as `memory` may die with their process, and are told.
+and compresses all the while, and a reader reads and verifies it.  Four of the writers are never killed: what is alive
+in them, their memory, descriptors and threads, and the reader's, must be flat; with --leak they keep so many bytes of
+each record, and the run must fail.  At the end every record that was accepted must be there once, whole; records that a
+handler accepted while it said that it acts as `memory` may die with their process, and are told.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from typing import IO, Final, cast
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from enduring.processes import NOTE_BYTES
-from enduring.watch import Watch, picture, steep
+from enduring.watch import Watch, Watched, picture, steep
 from helpers import log_files, read_lines  # type: ignore[import-not-found]  # of the tests
 
 PROCESSES = Path(__file__).with_name("enduring") / "processes.py"
@@ -76,15 +77,17 @@ class Notes(threading.Thread):
 class Run:
     """The processes, and what is done to them."""
 
-    def __init__(self, folder: Path, disk: Path, chance: random.Random, *, may_mount: bool) -> None:
-        self.folder, self.disk, self.chance = folder, disk, chance
+    def __init__(
+        self, folder: Path, disk: Path, chance: random.Random, *, may_mount: bool, leak_bytes: int = 0
+    ) -> None:
+        self.folder, self.disk, self.chance, self.leak_bytes = folder, disk, chance, leak_bytes
         self.log = disk / "log.jsonl"
         self.notes = Notes(folder)
         self.errors = (folder / "errors").open("ab")
         self.lives: Counter[int] = Counter()
         self.writers: list[subprocess.Popen[bytes]] = [self.start(number) for number in range(WRITERS)]
         self.passes = folder / "passes"
-        self.reader = self.role("read", self.notes.kept_file, self.passes)
+        self.reader = self.role("read", self.notes.kept_file, self.passes, self.tells("reader"))
         self.injected: Counter[str] = Counter()
         self.faults: list[Callable[[], None]] = [
             self.kill_writer, self.kill_adopter, self.few_descriptors, self.delete_lock_file, self.rename_log,
@@ -101,8 +104,13 @@ class Run:
     def start(self, number: int) -> subprocess.Popen[bytes]:
         """Start a writer, or the next life of one that was killed."""
         self.lives[number] += 1
-        name = f"w{number}.{self.lives[number]}"
-        return self.role("write", name, self.chance.randrange(1 << 30), stdout=self.notes.write_end)
+        name, seed = f"w{number}.{self.lives[number]}", self.chance.randrange(1 << 30)
+        watched = (self.tells(f"writer {number}"), self.leak_bytes) if number < LASTING else ()
+        return self.role("write", name, seed, *watched, stdout=self.notes.write_end)
+
+    def tells(self, name: str) -> Path:
+        """Return the file in which a process that lasts tells what it holds."""
+        return self.folder / f"held by {name}"
 
     def tell(self, command: str) -> None:
         """Tell any writer something."""
@@ -115,7 +123,9 @@ class Run:
     def kill_writer(self) -> None:
         """SIGKILL one of those that do not last; another takes its place."""
         number = self.chance.randrange(LASTING, WRITERS)
-        reap(self.writers[number])
+        inbox(self.writers[number]).close()
+        if status := self.writers[number].wait(_GIVE_UP_S):
+            raise AssertionError(f"a writer ended with {status}")
         self.writers[number] = self.start(number)
 
     def kill_adopter(self) -> None:
@@ -195,10 +205,12 @@ class Run:
         """Inject faults for so many seconds; return what the lasting processes held."""
         self.notes.start()
         until_s = time.monotonic() + seconds
-        lasting = {f"writer {number}": self.writers[number].pid for number in range(LASTING)}
-        while self.notes.kept_file.stat().st_size < WRITERS * NOTE_BYTES:  # starting is not the subject
-            time.sleep(0.05)
-        watch = Watch({**lasting, "reader": self.reader.pid}, 2.0 if seconds <= _SHORT_S else 10.0)
+        pids = {f"writer {number}": self.writers[number].pid for number in range(LASTING)} | {"reader": self.reader.pid}
+        lasting = {name: Watched(pid, self.tells(name)) for name, pid in pids.items()}
+        files = [(self.notes.kept_file, WRITERS * NOTE_BYTES), *((one.tells, 1) for one in lasting.values())]
+        while not all(file.exists() and file.stat().st_size >= size for file, size in files):
+            time.sleep(0.05)  # starting is not the subject
+        watch = Watch(lasting, 2.0 if seconds <= _SHORT_S else 10.0)
         watch.start()
         deck: list[Callable[[], None]] = []
         while time.monotonic() < until_s:
@@ -283,7 +295,8 @@ def mount(disk: Path, seconds: float) -> bool:
 
 def go(arguments: argparse.Namespace, folder: Path, disk: Path, *, may_mount: bool) -> list[str]:
     """Play, judge and draw; return what should not be."""
-    run = Run(folder, disk, random.Random(arguments.seed), may_mount=may_mount)  # noqa: S311  nobody is to be surprised
+    chance = random.Random(arguments.seed)  # noqa: S311  nobody is to be surprised
+    run = Run(folder, disk, chance, may_mount=may_mount, leak_bytes=arguments.leak)
     try:
         watch = run.play(arguments.seconds)
         run.end()
@@ -309,6 +322,7 @@ def main() -> int:
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--picture", metavar="FILE", help="draw the curves as SVG")
+    parser.add_argument("--leak", type=int, default=0, metavar="BYTES", help="that each record shall cost for ever")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="endurance-"))
     disk = folder / "disk"
@@ -316,7 +330,10 @@ def main() -> int:
     may_mount = mount(disk, arguments.seconds)
     print(f"seed {arguments.seed}" + ("" if may_mount else ", without a full disk: only root may mount"), flush=True)
     try:
-        bad = go(arguments, folder, disk, may_mount=may_mount)
+        try:
+            bad = go(arguments, folder, disk, may_mount=may_mount)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            bad = [str(error), (folder / "errors").read_text("utf-8")]
         if bad:
             shutil.copytree(disk, folder / "failed")
             print("\n".join(bad), f"FAILED; the log is kept in {folder / 'failed'}", sep="\n")

@@ -1,13 +1,13 @@
 """
 The processes of an endurance run, one a role: write, adopt, read.
 
-Usage: python .ci/enduring/processes.py write LOG NAME SEED
+Usage: python .ci/enduring/processes.py write LOG NAME SEED [HELD [LEAK]]
        python .ci/enduring/processes.py adopt LOG
-       python .ci/enduring/processes.py read LOG NOTES PASSES
+       python .ci/enduring/processes.py read LOG NOTES PASSES HELD
 
 A writer logs some records a second until standard input says otherwise, and notes each on standard output, right after
 its call has returned: ``<record id> <a or f><c or m>``, accepted or failed, and whether the handler says that it keeps
-to `crash` or acts as `memory`.
+to `crash` or acts as `memory`.  In the file HELD it tells what it holds; LEAK bytes a record it keeps for ever.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from ai_response_logging import configure, read_log
 from ai_response_logging.errors import DurabilityWarning, LogReadError
 from ai_response_logging.handler import AIResponseHandler
 from ai_response_logging.verify import verify_log
+from enduring.held import Teller
 
 NOTE_BYTES: Final = 32
 MAX_BYTES: Final = 256 << 10
@@ -49,13 +52,16 @@ def options(batch_size: int = 10) -> dict[str, Any]:
 class Writer:
     """Logs, and does what it is told."""
 
-    def __init__(self, log: str, name: str, seed: int) -> None:
+    def __init__(self, log: str, name: str, seed: int, held: str = "", leak_bytes: int = 0) -> None:
         self.log, self.name, self.chance = log, name, random.Random(seed)  # noqa: S311  nobody is to be surprised
         self.children: set[int] = set()
         self.forks = 0
         self.many_again_s: float | None = None
         self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.handler = self.configured()
+        self.teller = Teller(held) if held else None
+        self.leak_bytes = leak_bytes
+        self.leaked: list[bytes] = []
 
     def configured(self) -> AIResponseHandler:
         """Run a dictConfig, as an application may at any time."""
@@ -122,6 +128,10 @@ class Writer:
                 break
             self.record(f"{self.name}-{number}")
             number += 1
+            if self.leak_bytes:
+                self.leaked.append(self.chance.randbytes(self.leak_bytes))
+            if self.teller:
+                self.teller.tell()
             if self.many_again_s is not None and time.monotonic() > self.many_again_s:
                 resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
                 self.many_again_s = None
@@ -148,12 +158,13 @@ def adopt(log: str) -> None:
     handler.close()
 
 
-def read(log: str, notes: Path, passes: Path) -> NoReturn:
+def read(log: str, notes: Path, passes: Path, held: str) -> NoReturn:
     """
     Read the whole log and verify it, again and again, a quarter of the time; write a line for each pass.
 
     Every record that was noted when a pass began must be in it.
     """
+    teller = Teller(held)
     while True:
         began_s, noted = time.monotonic(), notes.stat().st_size // NOTE_BYTES
         with suppress(LogReadError):  # renamed faster than it could be opened: it says so, and asks for another try
@@ -161,6 +172,7 @@ def read(log: str, notes: Path, passes: Path) -> NoReturn:
             records = verify_log(log).records if seen else 0
             with passes.open("a") as file:
                 file.write(json.dumps({"noted": noted, "read": seen, "verified": records}) + "\n")
+        teller.tell()
         time.sleep(max(0.5, 3 * (time.monotonic() - began_s)))
 
 
@@ -170,11 +182,11 @@ def main() -> None:
     logging.raiseExceptions = False
     warnings.simplefilter("ignore", DurabilityWarning)  # on a full disk there can be no journal, and each note says so
     if role == "write":
-        Writer(log, rest[0], int(rest[1])).run()
+        Writer(log, rest[0], int(rest[1]), "".join(rest[2:3]), sum(map(int, rest[3:]))).run()
     elif role == "adopt":
         adopt(log)
     else:
-        read(log, Path(rest[0]), Path(rest[1]))
+        read(log, Path(rest[0]), Path(rest[1]), rest[2])
 
 
 if __name__ == "__main__":
