@@ -41,7 +41,7 @@ PROCESSES = Path(__file__).with_name("enduring") / "processes.py"
 WRITERS, LASTING = 8, 4
 _FULL_S: Final = 1.5
 _STOPPED_S: Final = 0.8
-_LOOK_FOR_HOLDER_S: Final = 1.0
+_LOOK_FOR_HOLDER_S: Final = 2.0
 _GIVE_UP_S: Final = 120.0
 _HIGHEST_NUMBER: Final = 999_999
 _SHORT_S: Final = 600
@@ -90,8 +90,9 @@ class Run:
         self.reader = self.role("read", self.notes.kept_file, self.passes, self.tells("reader"))
         self.injected: Counter[str] = Counter()
         self.faults: list[Callable[[], None]] = [
-            self.kill_writer, self.kill_adopter, self.few_descriptors, self.delete_lock_file, self.rename_log,
-            self.stop_holder, self.fork, self.close, self.configure,
+            self.kill_writer, self.kill_adopter, self.kill_holder, self.end_writer, self.few_descriptors,
+            self.small_files, self.delete_lock_file, self.rename_log, self.stop_holder, self.fork, self.close,
+            self.configure,
         ]  # fmt: skip
         if may_mount:
             self.faults.append(self.fill_disk)
@@ -120,8 +121,21 @@ class Run:
 
     # -- faults
 
-    def kill_writer(self) -> None:
+    def kill_writer(self, victim: int = 0) -> None:
         """SIGKILL one of those that do not last; another takes its place."""
+        pids = [writer.pid for writer in self.writers]
+        number = pids.index(victim) if victim else self.chance.randrange(LASTING, WRITERS)
+        reap(self.writers[number])
+        self.writers[number] = self.start(number)
+
+    def kill_holder(self) -> None:
+        """SIGKILL whoever of those holds the lock, or any of them if none can be seen to."""
+        victim = self.stop_while_holding([writer.pid for writer in self.writers[LASTING:]])
+        self.injected["kill_holder, and it held the lock"] += bool(victim)
+        self.kill_writer(victim)
+
+    def end_writer(self) -> None:
+        """Let one of those come to its normal end; another takes its place."""
         number = self.chance.randrange(LASTING, WRITERS)
         inbox(self.writers[number]).close()
         if status := self.writers[number].wait(_GIVE_UP_S):
@@ -152,6 +166,10 @@ class Run:
         """Let a writer open no file for a while."""
         self.tell("few-descriptors")
 
+    def small_files(self) -> None:
+        """Let a writer's files not grow past some size for a while."""
+        self.tell("small-files")
+
     def delete_lock_file(self) -> None:
         """Delete the lock file under everybody's hands."""
         self.log.with_name(f".__{self.log.name}.lock").unlink(missing_ok=True)
@@ -164,18 +182,23 @@ class Run:
 
     def stop_holder(self) -> None:
         """SIGSTOP whoever holds the lock, or any writer if nobody can be seen to; SIGCONT after a while."""
-        pids, until_s = [writer.pid for writer in self.writers], time.monotonic() + _LOOK_FOR_HOLDER_S
-        stopped = is_holder = 0
-        while not is_holder and time.monotonic() < until_s:
-            if (stopped := self.holder()) in pids:
-                os.kill(stopped, signal.SIGSTOP)
-                if not (is_holder := self.holder() == stopped):  # it has just let go
-                    os.kill(stopped, signal.SIGCONT)
-        if not is_holder:
-            os.kill(stopped := self.chance.choice(pids), signal.SIGSTOP)
-        self.injected["stop_holder, and it held the lock"] += is_holder
+        pids = [writer.pid for writer in self.writers]
+        stopped = self.stop_while_holding(pids)
+        self.injected["stop_holder, and it held the lock"] += bool(stopped)
+        os.kill(stopped := stopped or self.chance.choice(pids), signal.SIGSTOP)
         time.sleep(_STOPPED_S)
         os.kill(stopped, signal.SIGCONT)
+
+    def stop_while_holding(self, pids: list[int]) -> int:
+        """SIGSTOP one of the processes while it holds the lock; return which, 0 if none could be caught in time."""
+        until_s = time.monotonic() + _LOOK_FOR_HOLDER_S
+        while time.monotonic() < until_s:
+            if (pid := self.holder()) in pids:
+                os.kill(pid, signal.SIGSTOP)
+                if self.holder() == pid:
+                    return pid
+                os.kill(pid, signal.SIGCONT)  # it has just let go
+        return 0
 
     def holder(self) -> int:
         """Return the process that holds the lock file now; 0 if none, or none that the kernel names."""

@@ -38,7 +38,8 @@ NOTE_BYTES: Final = 32
 MAX_BYTES: Final = 256 << 10
 RECORDS_A_SECOND: Final = 15
 _TEXT: Final = "An answer of some length, which compresses as answers do. " * 8
-_FEW_DESCRIPTORS_S: Final = 1.0
+_LIMITED_S: Final = 1.0
+_LIMITS: Final = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
 _RECORDS_OF_A_CHILD: Final = 3
 
 
@@ -56,8 +57,8 @@ class Writer:
         self.log, self.name, self.chance = log, name, random.Random(seed)  # noqa: S311  nobody is to be surprised
         self.children: set[int] = set()
         self.forks = 0
-        self.many_again_s: float | None = None
-        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.limits = {which: resource.getrlimit(which) for which in _LIMITS}
+        self.unlimited_s: float | None = None
         self.handler = self.configured()
         self.teller = Teller(held) if held else None
         self.leak_bytes = leak_bytes
@@ -99,11 +100,16 @@ class Writer:
         finally:
             os._exit(0)
 
-    def run_short_of_descriptors(self) -> None:
-        """Let this process open no file for a while."""
-        highest = max(map(int, os.listdir("/proc/self/fd")))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, self.limits[1]))
-        self.many_again_s = time.monotonic() + _FEW_DESCRIPTORS_S
+    def limit(self, which: int, value: int) -> None:
+        """Let this process have no more than *value* of something for a while."""
+        resource.setrlimit(which, (value, self.limits[which][1]))
+        self.unlimited_s = time.monotonic() + _LIMITED_S
+
+    def unlimit(self) -> None:
+        """Let it have what it had."""
+        for which, limits in self.limits.items():
+            resource.setrlimit(which, limits)
+        self.unlimited_s = None
 
     def obey(self, command: str) -> bool:
         """Do what a line of standard input says; False at its end."""
@@ -115,7 +121,9 @@ class Writer:
         elif what == "configure":
             self.handler = self.configured()
         elif what == "few-descriptors":
-            self.run_short_of_descriptors()
+            self.limit(resource.RLIMIT_NOFILE, 1 + max(map(int, os.listdir("/proc/self/fd"))))
+        elif what == "small-files":
+            self.limit(resource.RLIMIT_FSIZE, self.chance.randrange(MAX_BYTES))
         return bool(what)
 
     def run(self) -> None:
@@ -132,12 +140,11 @@ class Writer:
                 self.leaked.append(self.chance.randbytes(self.leak_bytes))
             if self.teller:
                 self.teller.tell()
-            if self.many_again_s is not None and time.monotonic() > self.many_again_s:
-                resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
-                self.many_again_s = None
+            if self.unlimited_s is not None and time.monotonic() > self.unlimited_s:
+                self.unlimit()
             for pid in [pid for pid in self.children if os.waitpid(pid, os.WNOHANG)[0]]:
                 self.children.discard(pid)
-        resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+        self.unlimit()
         for pid in self.children:
             os.waitpid(pid, 0)
         self.handler.close()
