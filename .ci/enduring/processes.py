@@ -1,13 +1,14 @@
 """
 The processes of an endurance run, one a role: write, adopt, read.
 
-Usage: python .ci/enduring/processes.py write LOG NAME SEED [HELD [LEAK]]
-       python .ci/enduring/processes.py adopt LOG
-       python .ci/enduring/processes.py read LOG NOTES PASSES HELD
+Usage: python .ci/enduring/processes.py write LOG DURABILITY NAME SEED [HELD [LEAK]]
+       python .ci/enduring/processes.py adopt LOG DURABILITY
+       python .ci/enduring/processes.py read LOG DURABILITY NOTES PASSES HELD
 
 A writer logs some records a second until standard input says otherwise, and notes each on standard output, right after
 its call has returned: ``<record id> <a or f><c or m>``, accepted or failed, and whether the handler says that it keeps
-to `crash` or acts as `memory`.  In the file HELD it tells what it holds; LEAK bytes a record it keeps for ever.
+to DURABILITY or acts as `memory`; ``<name> i-`` when a call was interrupted.  In the file HELD it tells what it holds;
+LEAK bytes a record it keeps for ever.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -39,50 +40,110 @@ MAX_BYTES: Final = 256 << 10
 RECORDS_A_SECOND: Final = 15
 _TEXT: Final = "An answer of some length, which compresses as answers do. " * 8
 _LIMITED_S: Final = 1.0
+_INTERRUPTED_CALLS: Final = 20
+_CALL_S: Final = 0.0003
 _LIMITS: Final = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
 _RECORDS_OF_A_CHILD: Final = 3
 
 
-def options(batch_size: int = 10) -> dict[str, Any]:
+def options(durability: str, batch_size: int = 10) -> dict[str, Any]:
     """Return the handler's options, of all processes."""
     return {
+        "durability": durability,
         "batch_size": batch_size, "flush_interval": 0.5, "retry_delay": 0.05, "max_bytes": MAX_BYTES, "compress": True,
     }  # fmt: skip
+
+
+class SoftTimeLimit(Exception):  # noqa: N818  as a task queue names it
+    """Raised by a signal handler; a library that takes it for an error of its own must not lose the record by it."""
+
+
+class HardExit(BaseException):
+    """The same, past everything that handles errors."""
+
+
+class Task(NamedTuple):
+    """What a writer is started with, as words of its command line."""
+
+    log: str
+    durability: str
+    name: str
+    seed: str
+    held: str = ""
+    leak_bytes: str = "0"
 
 
 class Writer:
     """Logs, and does what it is told."""
 
-    def __init__(self, log: str, name: str, seed: int, held: str = "", leak_bytes: int = 0) -> None:
-        self.log, self.name, self.chance = log, name, random.Random(seed)  # noqa: S311  nobody is to be surprised
+    def __init__(self, task: Task) -> None:
+        self.task, self.name = task, task.name
+        self.chance = random.Random(int(task.seed))  # noqa: S311  nobody is to be surprised
+        self.interruptions = self.interrupted = 0
+        self.how = ""
+        self.is_in_call = False
+        signal.signal(signal.SIGALRM, self.on_alarm)
         self.children: set[int] = set()
         self.forks = 0
         self.limits = {which: resource.getrlimit(which) for which in _LIMITS}
         self.unlimited_s: float | None = None
         self.handler = self.configured()
-        self.teller = Teller(held) if held else None
-        self.leak_bytes = leak_bytes
+        self.teller = Teller(task.held) if task.held else None
+        self.leak_bytes = int(task.leak_bytes)
         self.leaked: list[bytes] = []
 
     def configured(self) -> AIResponseHandler:
         """Run a dictConfig, as an application may at any time."""
-        ours = {"class": "ai_response_logging.AIResponseHandler", "filename": self.log}
+        ours = {"class": "ai_response_logging.AIResponseHandler", "filename": self.task.log}
         return configure(
             {
                 "version": 1,
                 "disable_existing_loggers": False,
-                "handlers": {"ours": {**ours, **options(self.chance.choice([1, 10, 30]))}},
+                "handlers": {"ours": {**ours, **options(self.task.durability, self.chance.choice([1, 10, 30]))}},
                 "loggers": {"ai_responses": {"level": "INFO", "handlers": ["ours"], "propagate": False}},
             }
         )
 
     def record(self, record_id: str) -> None:
-        """Log one record and note it."""
+        """Log one record and note it; not where an exception came in between, for nobody knows what became of it."""
+        with suppress(SoftTimeLimit, HardExit):
+            status = self.interrupted_call(record_id) if self.interruptions else self.call(record_id)
+            self.note(record_id, status)
+
+    def call(self, record_id: str) -> str:
+        """Log one record, and return its status."""
         text = _TEXT[: self.chance.randrange(len(_TEXT))] + self.chance.randbytes(40).hex()
-        status = self.handler.submit_fields({"record_id": record_id, "response": text}).status
+        return self.handler.submit_fields({"record_id": record_id, "response": text}).status
+
+    def note(self, record_id: str, status: str) -> None:
+        """Tell what became of a record."""
         kept = "m" if self.handler.get_stats()["durability"] == "memory" else "c"
         what = f"{record_id} {'f' if status == 'failed' else 'a'}{kept}"
         os.write(1, what.ljust(NOTE_BYTES - 1).encode() + b"\n")
+
+    def interrupted_call(self, record_id: str) -> str:
+        """Log one record with a signal in the middle of it."""
+        self.interruptions -= 1
+        self.is_in_call = True
+        try:
+            signal.setitimer(signal.ITIMER_REAL, _CALL_S * (0.01 + self.chance.random()))
+            return self.call(record_id)
+        finally:
+            self.is_in_call = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def on_alarm(self, *_: object) -> None:
+        """Do in the middle of a call what was told."""
+        if not self.is_in_call:
+            return
+        self.is_in_call = False
+        self.interrupted += 1
+        os.write(1, f"{self.name} i-".ljust(NOTE_BYTES - 1).encode() + b"\n")
+        if self.how == "logs":
+            name = f"{self.name}s{os.getpid()}-{self.interrupted}"
+            self.note(name, self.call(name))
+        else:
+            raise SoftTimeLimit if self.how == "raises" else HardExit
 
     def fork(self, end: str) -> None:
         """Let a child log, and end as *end* says."""
@@ -122,6 +183,8 @@ class Writer:
             self.handler = self.configured()
         elif what == "few-descriptors":
             self.limit(resource.RLIMIT_NOFILE, 1 + max(map(int, os.listdir("/proc/self/fd"))))
+        elif what == "interrupt":
+            self.how, self.interruptions = how, _INTERRUPTED_CALLS
         elif what == "small-files":
             self.limit(resource.RLIMIT_FSIZE, self.chance.randrange(MAX_BYTES))
         return bool(what)
@@ -157,10 +220,10 @@ def _line_of_standard_input() -> str:
     return line.decode()
 
 
-def adopt(log: str) -> None:
+def adopt(log: str, durability: str) -> None:
     """Open the log as the next program does, and bring home what others left."""
     print("ready", flush=True)
-    handler = AIResponseHandler(log, close_timeout=60.0, **options())
+    handler = AIResponseHandler(log, close_timeout=60.0, **options(durability))
     handler.flush()
     handler.close()
 
@@ -185,13 +248,13 @@ def read(log: str, notes: Path, passes: Path, held: str) -> NoReturn:
 
 def main() -> None:
     """Play the role that the command line names."""
-    role, log, *rest = sys.argv[1:]
+    role, log, durability, *rest = sys.argv[1:]
     logging.raiseExceptions = False
     warnings.simplefilter("ignore", DurabilityWarning)  # on a full disk there can be no journal, and each note says so
     if role == "write":
-        Writer(log, rest[0], int(rest[1]), "".join(rest[2:3]), sum(map(int, rest[3:]))).run()
+        Writer(Task(log, durability, *rest)).run()
     elif role == "adopt":
-        adopt(log)
+        adopt(log, durability)
     else:
         read(log, Path(rest[0]), Path(rest[1]), rest[2])
 
