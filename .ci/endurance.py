@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,7 +33,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from enduring.crew import LASTING, WRITERS, Crew, Setting, reap
+from enduring.crew import GIVE_UP_S, LASTING, WRITERS, Crew, Setting, reap
 from enduring.faults import Faults
 from enduring.processes import NOTE_BYTES
 from enduring.watch import Watch, Watched, picture, steep
@@ -44,12 +45,15 @@ _SHORT_S: Final = 600
 def play(crew: Crew, faults: Faults, seconds: float) -> Watch:
     """Inject faults for so many seconds; return what the lasting processes held."""
     crew.notes.start()
-    until_s = time.monotonic() + seconds
     pids = {f"writer {number}": crew.writers[number].pid for number in range(LASTING)} | {"reader": crew.reader.pid}
     lasting = {name: Watched(pid, crew.tells(name)) for name, pid in pids.items()}
     files = [(crew.notes.kept_file, WRITERS * NOTE_BYTES), *((one.tells, 1) for one in lasting.values())]
+    give_up_s = time.monotonic() + GIVE_UP_S
     while not all(file.exists() and file.stat().st_size >= size for file, size in files):
-        time.sleep(0.05)  # starting is not the subject
+        if time.monotonic() > give_up_s:
+            raise AssertionError(f"not all have begun in {GIVE_UP_S:g} s")
+        time.sleep(0.05)
+    until_s = time.monotonic() + seconds  # starting is not the subject
     watch = Watch(lasting, 2.0 if seconds <= _SHORT_S else 10.0)
     watch.start()
     deck: list[Callable[[], None]] = []
@@ -152,8 +156,8 @@ def main() -> int:
     try:
         try:
             bad = go(arguments, Setting(folder, disk, chance, arguments.durability, arguments.leak, may_mount))
-        except (AssertionError, subprocess.TimeoutExpired) as error:
-            bad = [str(error), (folder / "errors").read_text("utf-8")]
+        except Exception:  # noqa: BLE001  whatever it was: the log is kept, and it is said
+            bad = [traceback.format_exc(), (folder / "errors").read_text("utf-8")]
         if bad:
             shutil.copytree(disk, folder / "failed")
             print("\n".join(bad), f"FAILED; the log is kept in {folder / 'failed'}", sep="\n")

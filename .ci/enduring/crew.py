@@ -13,7 +13,7 @@ from typing import IO, Final, NamedTuple, cast
 
 from .shims import Shims
 
-__all__ = ["LASTING", "WRITERS", "Crew", "Notes", "Setting", "inbox", "reap"]
+__all__ = ["GIVE_UP_S", "LASTING", "WRITERS", "Crew", "Notes", "Setting", "inbox", "reap"]
 
 PROCESSES: Final = Path(__file__).with_name("processes.py")
 WRITERS: Final = 8
