@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -207,22 +208,22 @@ class Journal(JournalFiles):
             OSError: It may not be, now or ever: :meth:`begin_behind_synced` and store it once more.
         """
         copies: list[int] = []
-        with lock:
-            target, made, left = self.next_seq, self._names_made, self._unsynced[:]
-            files = [*left, *([self._segment] if self._segment is not None else [])]
-            end = (self._segments[-1][1], self._position) if self._segment is not None else self._synced_end
-            if made != self._names_synced:
-                files.append(self._lock)  # in which stands that it is synced
-            try:  # copies, for others may begin a segment, or close us, meanwhile
-                copies.extend(os.dup(file.fileno()) for file in files)
-            except OSError:
-                _close(copies)
-                raise
+        # An exception from outside comes behind a call into C, never in it: one makes and lists all copies, and one
+        # closes what is listed by then.
+        close_all = map(os.close, copies)
         try:
+            with lock:
+                target, made, left = self.next_seq, self._names_made, self._unsynced[:]
+                files = [*left, *([self._segment] if self._segment is not None else [])]
+                end = (self._segments[-1][1], self._position) if self._segment is not None else self._synced_end
+                if made != self._names_synced:
+                    files.append(self._lock)  # in which stands that it is synced
+                numbers = [file.fileno() for file in files]
+                copies.extend(map(os.dup, numbers))  # for others may begin a segment, or close us, meanwhile
             for copy in copies:
                 _append.sync_file(copy)
         finally:
-            _close(copies)
+            deque(close_all, 0)
         if made != self._names_synced:
             sync_directory(self._path(""))
             self._names_synced = made
@@ -360,8 +361,3 @@ class Journal(JournalFiles):
             while self._spare:  # also if the directory cannot be listed now
                 unlink(self._path(self._spare.pop()))
             super().remove()
-
-
-def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

@@ -239,12 +239,15 @@ def sync_directory(path: str) -> None:
     Raises:
         OSError: They may not.
     """
+    opened: list[int] = []
     try:
-        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            # Into the list in the call that opens it: an exception from outside comes before that or behind it.
+            opened.extend(map(os.open, [os.path.dirname(path) or "."], [os.O_RDONLY | os.O_CLOEXEC]))
+            os.fsync(opened[0])
         finally:
-            os.close(descriptor)
+            for descriptor in opened:
+                os.close(descriptor)
     except OSError as error:
         if error.errno not in _NO_DIRECTORY_SYNC:
             raise
