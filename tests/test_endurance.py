@@ -10,6 +10,7 @@ from helpers import ROOT, has_proc, run_child
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(120),
     has_proc,
     pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="there is no glibc 2.33 or later"),
 ]
