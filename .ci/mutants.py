@@ -153,7 +153,7 @@ MUTANTS: Final = (
     Mutant("Never sleeps on a wake: one that came before lines gather is looked at, too", "listener.py",
            "is_needed = me.requests or me.is_stopping or", "is_needed = ",
            "tests/test_listener.py::test_wake_that_comes_while_lines_gather_is_not_lost[0.0]"),
-    Mutant("batch_size: half a queue is waited for only behind a write", "listener.py",
+    Mutant("batch_size: a quarter of a queue is waited for only behind a write", "listener.py",
            "queue.is_gathering = False", "pass",
            "tests/test_listener.py::test_batch_behind_a_moment_of_gathering_wakes_the_listener_again"),
     # Attempts.

@@ -62,7 +62,7 @@ class LineQueue(KeptLines):
         self._tail = tail_of(self.writer_id)
         self.listening = False
         self.is_gathering = False
-        """Whether a batch is no reason to wake anybody, but half a queue; see the listener."""
+        """Whether a batch is no reason to wake anybody, but a quarter of a queue; see the listener."""
         self.intent: Intent | None = None
         # How often a record had this status; those that are simply queued follow from what arrived and what waits.
         self.counted = {"written": 0, "written_sync": 0, "spilled": 0, "failed": 0}
@@ -110,7 +110,7 @@ class LineQueue(KeptLines):
                     self._keep(self.keeper, line, seq, force=force)
                 except Exception as error:  # noqa: BLE001  a full stack too: it waits in memory, as without a journal
                     self.keeper, self.journal_error = None, error
-            if waiting + 1 == (self.max_size >> 1 if self.is_gathering else self.batch_size):
+            if waiting + 1 == (self.max_size >> 2 if self.is_gathering else self.batch_size):
                 # Not self.wake(): with the stack nearly full a call could raise, of a record that is taken already.
                 try:  # noqa: SIM105  the same
                     self._wake.release()

@@ -30,6 +30,7 @@ R = TypeVar("R")
 
 _ANSWER_S = 0.05  # beyond a request's deadline, for its answer
 _GATHER_S = 0.005
+_GATHER_LONG_S = 0.025  # under a load that never ends
 _IDLE_S = 5.0  # between two looks when no interval is set: what a full disk refused is tried again
 
 
@@ -273,7 +274,8 @@ class BatchQueueListener(logging.handlers.QueueListener):
         while True:
             due_s = time.monotonic() + (self.flush_interval or _IDLE_S)
             # A batch that came together while the last one was written has woken nobody: do not sleep on it.
-            if not me.requests and (refused or queue.qsize() < queue.batch_size):
+            is_pressed = not refused and queue.qsize() >= queue.batch_size
+            if not me.requests and not is_pressed:
                 if not refused:
                     self._tidy_up(queue, me, due_s)
                 queue.wait(max(0.0, due_s - time.monotonic()))
@@ -288,23 +290,26 @@ class BatchQueueListener(logging.handlers.QueueListener):
             if stopping and self._retire(queue, me, refused=refused):
                 break
             if not refused:
-                self._gather(queue, me)
+                self._gather(queue, me, _GATHER_LONG_S if is_pressed else _GATHER_S)
         if not self.is_wanted():
             self.after_end()
 
-    def _gather(self, queue: LineQueue, me: _Server) -> None:
+    def _gather(self, queue: LineQueue, me: _Server, most_s: float) -> None:
         """
-        Behind a write, let lines come together for a moment, or until half a queue waits.
+        Behind a write, let lines come together for a moment of *most_s* seconds, or until a quarter of a queue waits.
+
+        The rest of the queue is for what the application logs before this thread gets to write.
 
         Under a load that never ends a thread that writes each batch at once takes the interpreter lock from the
-        application a dozen times a batch; so it does for a block of some hundred kB.
+        application a dozen times a batch; so it does for a block of some hundred kB. That there is such a load is told
+        by a batch that was there before anybody waited for it.
         """
         if queue.batch_size == 1:
             return
         queue.is_gathering = True
         queue.wait(0.0)  # a batch that came together meanwhile is no reason now
-        is_needed = me.requests or me.is_stopping or not self.is_wanted() or queue.qsize() >= queue.max_size >> 1
-        if is_needed or queue.wait(_GATHER_S):
+        is_needed = me.requests or me.is_stopping or not self.is_wanted() or queue.qsize() >= queue.max_size >> 2
+        if is_needed or queue.wait(most_s):
             queue.wake()  # we have taken it, and it was not for this
         queue.is_gathering = False
 

@@ -568,7 +568,7 @@ def test_wake_that_comes_while_lines_gather_is_not_lost(
 def test_batch_behind_a_moment_of_gathering_wakes_the_listener_again(
     log_path: Path, writer: BatchFileHandler, home: Home, started: Start, monkeypatch: pytest.MonkeyPatch
 ):
-    """Only behind a write is half a queue waited for: a later batch goes out at once."""
+    """Only behind a write is a quarter of a queue waited for: a later batch goes out at once."""
     waits = Waits(writer.queue, monkeypatch)
     started(writer.queue, writer)
     for batch in ("abc", "def"):
