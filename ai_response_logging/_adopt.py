@@ -86,13 +86,13 @@ class Orphan(JournalFiles):
                 return self._lines[:count]
         return self._lines[:]
 
-    def consume(self, count: int) -> None:
-        """Forget the first *count* lines: they have arrived. Ends the intent."""
+    def consume(self, count: int, *, is_ours: bool = False) -> None:
+        """Forget the first *count* lines: they have arrived. Ends the intent. For *is_ours* see :meth:`mark`."""
         self._home_seq = seq_of(self._lines[count - 1]) + 1 if count else self._home_seq
         self._lines, self.consumed, self.intent = self._lines[count:], self.consumed + count, None
         # Else the next intent notes it as well; until then the one before leads to the bytes in the log.
         if self.empty():
-            self.mark(self._home_seq, None)
+            self.mark(self._home_seq, None, is_ours=is_ours)
 
     @property
     def segments(self) -> int:

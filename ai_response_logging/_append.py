@@ -32,6 +32,7 @@ __all__ = [
     "cut_back",
     "fill_holes",
     "holed_lines",
+    "is_whole",
     "piece_bytes",
     "repair_tail",
     "run_of",
@@ -168,6 +169,11 @@ def cut_back(descriptor: int, size: int, *, expected: int) -> bool:
     return True
 
 
+def is_whole(descriptor: int, size: int) -> bool:
+    """Say whether the last line of a file of *size* bytes has its end."""
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
 def repair_tail(descriptor: int, path: str, file_mode: int) -> str:
     """
     Move a torn last line aside into ``<path>.torn-<UTC>``, so that the next record is not glued to it.
@@ -182,7 +188,7 @@ def repair_tail(descriptor: int, path: str, file_mode: int) -> str:
     copies them once more: a torn file may stand twice, a record never.
     """
     size = os.fstat(descriptor).st_size
-    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+    if is_whole(descriptor, size):
         return ""
     start = _last_line_start(descriptor, size)
     torn = ""

@@ -61,9 +61,13 @@ class JournalFiles:
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
 
-    def mark(self, consumed: int, intent: Intent | None) -> None:
+    def mark(self, consumed: int, intent: Intent | None, *, is_ours: bool = False) -> None:
         """
         Note that the lines below *consumed* have arrived, and what is about to be appended.
+
+        *is_ours* says that the intent to append them was noted since the log was locked, and with it that the liveness
+        lock is ours. It is not asked for again: whoever has taken that one since waits for the log, having noted
+        nothing, and what he notes first, when he has found those lines there, has this mark's number, slot and meaning.
 
         Raises:
             OSError: It could not be noted, or not to the end; the mark before it holds, or this one.
@@ -73,7 +77,7 @@ class JournalFiles:
                 return
             mark = Mark(self._mark.number + 1, consumed, intent)
             start, slot = mark.slot()
-            if os.pwrite(self._open_marks(), slot, start) != MARK_BYTES:  # half a mark holds nobody back
+            if self._write_mark(self._open_marks(is_ours=is_ours), slot, start) != MARK_BYTES:  # half holds nobody back
                 raise OSError(errno.ENOSPC, "a mark was not written to its end", self._path(mark_name(self.writer_id)))
             # The intent before its block, what is consumed before its lines are removed: else what power leaves of
             # the files could tell of lines as waiting that stand in the log.
@@ -81,6 +85,9 @@ class JournalFiles:
                 self._sync_marks(mark)
             self._mark = mark
             self._remove_segments(consumed)
+
+    def _write_mark(self, descriptor: int, slot: bytes, start: int) -> int:
+        return os.pwrite(descriptor, slot, start)
 
     def _sync_marks(self, mark: Mark) -> None:
         """Make *mark*, just written, durable; a mark file that could not be synced is never asked again."""
@@ -93,8 +100,10 @@ class JournalFiles:
             self._marks = None
             self._open_marks(mark)
 
-    def _open_marks(self, newest: Mark | None = None) -> int:
-        if self._is_closed or not self._lock.is_ours():  # without its lock another process may bring it home
+    def _open_marks(self, newest: Mark | None = None, *, is_ours: bool = False) -> int:
+        if self._is_closed or not (
+            is_ours or self._lock.is_ours()
+        ):  # without its lock another process may bring it home
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
         if self._marks is None or not self._marks.is_ours():
             name = self._path(mark_name(self.writer_id))

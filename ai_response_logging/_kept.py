@@ -44,7 +44,7 @@ class KeptLines:
         _lines: list[bytes]
         _seq: int
 
-        def consume(self, count: int) -> None:
+        def consume(self, count: int, *, is_ours: bool = False) -> None:
             """Forget the first *count* lines: they have arrived. Ends the intent."""
 
     def _renew_journal(self) -> None:
@@ -150,11 +150,14 @@ class KeptLines:
         with self.lock:
             self.journal, self.keeper, self._stashed_seq = journal, None, 0
 
-    def settle_journal(self) -> None:
+    def settle_journal(self) -> bool:
         """
         Take the journal back if its lock was closed under us, and forget what another process has brought home of it.
 
         That one may have been killed in the middle of it: then there is an intent to settle, as after our own append.
+
+        Returns:
+            Whether its lock was closed under us.
 
         Raises:
             OSError: Another process has it: what waits is neither ours nor home.
@@ -163,7 +166,7 @@ class KeptLines:
         """
         journal = self.journal
         if journal is None or not journal.has_lost_lock():
-            return
+            return False
         with self.lock:
             try:
                 journal.retake(self._forget_home)
@@ -172,6 +175,7 @@ class KeptLines:
                 self._take(None)
                 journal.close()
             self.journal_error = None  # so that the next record opens it again
+        return True
 
     def _forget_home(self, mark: Mark) -> None:
         self.consume(len(self._lines) - len(_from(mark.consumed, self._lines)))
@@ -190,10 +194,10 @@ class KeptLines:
             except OSError:  # then the next to come finds that all has arrived
                 journal.close()
 
-    def _forget_in_journal(self, journal: Journal, consumed: int) -> None:
+    def _forget_in_journal(self, journal: Journal, consumed: int, *, is_ours: bool = False) -> None:
         # What cannot be noted is not lost: the intent that is noted there leads to the bytes in the file.
         with suppress(OSError):
-            journal.mark(consumed, None)
+            journal.mark(consumed, None, is_ours=is_ours)
             if self.keeper is None:
                 self.drop_journal(if_kept=False)
 

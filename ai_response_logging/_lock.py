@@ -1,12 +1,14 @@
 """
 One writer at a time: across processes by concurrent-log-handler's lock file, across threads by a turn.
 
-This is the only module of the core that knows the locking package. Both waits are bounded; what is past the
-bound is told with whoever holds the lock, as far as the machine says.
+This is the only module of the core that locks: with flock(2), as concurrent-log-handler's locking package does on
+POSIX, so that its writers and ours keep each other out. Both waits are bounded; what is past the bound is told with
+whoever holds the lock, as far as the machine says.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -17,10 +19,6 @@ from types import CodeType, FrameType
 from typing import Final, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from portalocker import LOCK_EX, LOCK_NB
-from portalocker import exceptions as portalocker_exceptions
-from portalocker import lock as _portalocker_lock
-
 from ._retry import naps
 from .errors import LockTimeoutError
 
@@ -28,7 +26,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 if sys.platform != "win32":  # there the import works, and the handler says that it cannot record
-    from fcntl import LOCK_UN, flock
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+
+    _NOW: Final = LOCK_EX | LOCK_NB
 
 __all__ = [
     "LOCK_UN",
@@ -39,10 +39,12 @@ __all__ = [
     "held_elsewhere",
     "identity",
     "is_replaced",
+    "standing",
     "takes_turn",
     "try_acquire",
 ]
 
+_HELD: Final = {errno.EAGAIN, errno.EACCES}
 _HOLDERS: set[CodeType] = set()
 
 
@@ -123,13 +125,13 @@ def acquire(lock_file: FileIO, timeout: float, log_path: str) -> None:
     waits = naps(timeout)
     while True:
         try:
-            _portalocker_lock(lock_file, LOCK_EX | LOCK_NB)
-        except portalocker_exceptions.AlreadyLocked:
-            pass
-        except portalocker_exceptions.LockException as error:
-            raise _os_error_of(error) from error
+            flock(lock_file, _NOW)
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise
         else:
-            _refused_since_s.pop(lock_file, None)
+            if _refused_since_s:
+                _refused_since_s.pop(lock_file, None)
             return
         nap = next(waits, None)
         # The clock is asked as well: on a busy machine each nap is longer than it was to be.
@@ -163,8 +165,8 @@ def held_elsewhere(lock_files: Iterable[FileIO | None], waited_s: float, log_pat
 def try_acquire(lock_file: FileIO) -> bool:
     """Lock *lock_file* for this process if nobody has it; say whether that is so."""
     try:
-        _portalocker_lock(lock_file, LOCK_EX | LOCK_NB)
-    except portalocker_exceptions.LockException:
+        flock(lock_file, _NOW)
+    except OSError:
         return False
     return True
 
@@ -182,14 +184,25 @@ def is_replaced(lock_file: FileIO, path: str) -> bool:
     Raises:
         OSError: The path cannot be looked at.
     """
+    return standing(lock_file, path) is None
+
+
+def standing(file: FileIO, path: str) -> os.stat_result | None:
+    """
+    Return what the kernel knows of *file* (its size, its number), asked now; None if it is not what stands at *path*.
+
+    Raises:
+        OSError: The path cannot be looked at.
+    """
     try:
         there = identity(path)
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        return None
     try:
-        return there != identity(lock_file.fileno())
+        info = os.fstat(file.fileno())
     except OSError:  # EIO of an xfs that was shut down; what stands at the path is on a repaired one, mounted over it
-        return True
+        return None
+    return info if there == (info.st_dev, info.st_ino) else None
 
 
 # -- who holds it
@@ -295,12 +308,3 @@ def _look_at(pid: int) -> _Holder:
     # The name stands in brackets and may hold any character, brackets too.
     name, _, rest = text.partition("(")[2].rpartition(")")
     return _Holder(pid, "".join(one if one.isprintable() else "?" for one in name), rest[1:2])
-
-
-def _os_error_of(error: Exception) -> OSError:
-    """Return the kernel's error inside one of the locking package's."""
-    cause = error.__cause__ or error.__context__
-    if isinstance(cause, OSError):
-        return cause
-    found = [arg for arg in error.args if isinstance(arg, OSError)]
-    return found[0] if found else OSError(0, str(error))

@@ -196,8 +196,8 @@ class LineQueue(KeptLines):
         with self.lock:
             return self._lines[:count]
 
-    def consume(self, count: int) -> None:
-        """Forget the first *count* lines: they have arrived. Ends the intent."""
+    def consume(self, count: int, *, is_ours: bool = False) -> None:
+        """Forget the first *count* lines: they have arrived. Ends the intent. For *is_ours* see the journal's mark."""
         with self.lock:
             arrived, place = self._lines[:count], slice(count)
             self._bytes -= sum(map(len, arrived))
@@ -207,7 +207,7 @@ class LineQueue(KeptLines):
         if journal is None or not arrived:
             return
         if mark_error is None:
-            self._forget_in_journal(journal, seq_of(arrived[-1]) + 1)
+            self._forget_in_journal(journal, seq_of(arrived[-1]) + 1, is_ours=is_ours)
             return
         with self.lock:  # nobody may store in it behind our look
             if self._lines:

@@ -17,6 +17,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ._paths import utc_suffix
+from ._retry import naps
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROTATED",
+    "await_successor",
     "files_of",
     "next_rollover",
     "numbered",
@@ -44,6 +46,7 @@ _MOMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 _MOMENT_FORMAT: Final = "%Y%m%dT%H%M%S.%fZ"
 _MOMENT_BYTES: Final = len("20261123T190541.000123Z")
 _JUMP_S: Final = 60.0  # less is a clock that is being put right
+_SUCCESSOR_S: Final = 0.02
 _TICK: Final = timedelta(microseconds=1)
 
 
@@ -72,6 +75,19 @@ def rotate(path: str, why: str = "", lock_file: FileIO | None = None) -> str:
             os.pwrite(lock_file.fileno(), moment.encode(), 0)
     os.rename(path, target)
     return target
+
+
+def await_successor(log: str) -> None:
+    """
+    Give whoever renamed the *log* a moment to make the next one.
+
+    logrotate's `create` does so right behind its rename. It moves a log that we have made meanwhile out of its way,
+    under a name that it uses again, and so overwrites, within the hour.
+    """
+    for nap in naps(_SUCCESSOR_S):
+        if os.path.lexists(log):
+            return
+        time.sleep(nap)
 
 
 def _is_taken(target: str) -> bool:

@@ -22,7 +22,6 @@ from ._arrived import arrived_in_files
 from ._compress import compress_steps
 from ._journal_format import journal_directory
 from ._paths import OwnFile, make_directory, open_regular, sync_directory
-from ._retry import naps
 from .errors import LockTimeoutError, LogPathError, WriteError
 from .record import logged_at
 from .stats import FaultLog
@@ -38,7 +37,6 @@ __all__ = ["SharedFileHandler"]
 # Faults at set-up that no waiting cures; a full disk or a full descriptor table may.
 _NEVER = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 _DAY_S = 86_400
-_SUCCESSOR_S = 0.02
 _HEAD_BYTES = 1024  # of a line, in which it says its time
 
 
@@ -66,6 +64,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         self._lock_budget_s = self.options.lock_timeout
         self._lock_error: Exception | None = None
         self._synced: tuple[int, int, int] | None = None
+        self._left: tuple[int, int, int] | None = None  # device, inode and size of the log behind our last block
         self._period: tuple[bytes, float, float] | None = None
         self._has_surplus = self._is_untidy = True  # what another process, or other options, left
         self._chores: Any = _nothing()  # a generator; the type checker does not know its gi_running
@@ -105,7 +104,7 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
 
     def _open_stream(self) -> int:
         if self.stream is None or not self.stream.is_ours():  # closed, by us or by a daemoniser
-            self._synced = None  # a new file may have the number of one that was removed
+            self._synced = self._left = None  # a new file may have the number of one that was removed
             self.stream = self._open_file(self.baseFilename, os.O_RDWR | os.O_APPEND)
         return self.stream.fileno()
 
@@ -132,23 +131,31 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             return next(iter(_rotate.files_of(self.baseFilename)), journal_directory(self.baseFilename))
         return ""  # a new log: whoever makes it owns it
 
-    def _ready_stream(self, deadline_s: float, line: bytes) -> int:
-        """Open the log if it is not, with a whole last line and fit for *line*; return its size."""
-        descriptor = self._open_locked(deadline_s)
-        if _append.repair_tail(descriptor, self.baseFilename, self.options.file_mode):
-            self.faults.note("torn", f"{self.baseFilename}: a torn last line was set aside")
-        size = os.fstat(descriptor).st_size
-        if self._is_over(descriptor, size, line):
+    def _ready_stream(self, deadline_s: float, line: bytes) -> tuple[int, os.stat_result]:
+        """
+        Open the log if it is not, with a whole last line and fit for *line*; return its descriptor and state.
+
+        Nobody who keeps to the locks changes that state before our write, so whoever appends asks for it no more.
+        """
+        descriptor, info = self._open_locked(deadline_s)
+        # As long as our last block left it: nobody has appended since (who did and was cut back, was at that newline),
+        # and the number is no other file's, since we have had it open ever since.
+        is_as_left = self._left == (info.st_dev, info.st_ino, info.st_size)
+        if not is_as_left and not _append.is_whole(descriptor, info.st_size):
+            if _append.repair_tail(descriptor, self.baseFilename, self.options.file_mode):
+                self.faults.note("torn", f"{self.baseFilename}: a torn last line was set aside")
+            info = os.fstat(descriptor)
+        if self._is_over(descriptor, info.st_size, line):
             try:
                 self.doRollover()
             except OSError as error:  # a file that grows past its limit is better than a record that waits for it
                 self._note(error)
-            size = os.fstat(self._open_locked(deadline_s)).st_size
-        return size
+            descriptor, info = self._open_locked(deadline_s)
+        return descriptor, info
 
-    def _open_locked(self, deadline_s: float) -> int:
+    def _open_locked(self, deadline_s: float) -> tuple[int, os.stat_result]:
         """
-        Open and lock the file that stands at our path now.
+        Open and lock the file that stands at our path now; return its descriptor, and its state under the lock.
 
         The log is locked beside the lock file: whoever deletes that one while we append lets another process in, and
         it would take our half-written block for a torn tail.
@@ -159,13 +166,14 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             if self.stream is None:  # for the type checker: it is open
                 raise WriteError(self.baseFilename)
             _lock.acquire(self.stream, max(0.0, deadline_s - time.monotonic()), self.baseFilename)
-            if not _lock.is_replaced(self.stream, self.baseFilename):
+            info = _lock.standing(self.stream, self.baseFilename)
+            if info is not None:
                 if was_replaced:
                     self._look_for_journal()  # where the whole directory was, nobody would find it any more
-                return descriptor
+                return descriptor, info
             was_replaced = True
             self.stream.close()  # somebody renamed or removed the log: the next lines go where it is to be
-            self._await_successor()
+            _rotate.await_successor(self.baseFilename)
             if time.monotonic() > deadline_s:
                 raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the log is replaced again and again")
 
@@ -225,18 +233,6 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         if self.stream is not None:
             self.stream.close()
         self.stream = self._synced = None
-
-    def _await_successor(self) -> None:
-        """
-        Give whoever renamed the log a moment to make the next one.
-
-        logrotate's `create` does so right behind its rename. It moves a log that we have made meanwhile out of its way,
-        under a name that it uses again, and so overwrites, within the hour.
-        """
-        for nap in naps(_SUCCESSOR_S):
-            if os.path.lexists(self.baseFilename):
-                return
-            time.sleep(nap)
 
     def _arrived(self, intent: Intent, lines: list[bytes], *, is_synced: bool) -> int:
         """Return how many of *lines* stand where *intent* says, synced if wanted; raises as `arrived_in_files`."""
@@ -366,6 +362,12 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         except Exception as error:
             self._lock_error = error  # the parent swallows it and raises one of its own
             raise
+
+    def _note_unlocked(self) -> None:
+        """Bring the parent's books in line, where we have given the lock back ourselves; see :meth:`_do_lock` there."""
+        self.is_locked = False
+        with contextlib.suppress(Exception):  # it was not taken, or thrown in from outside: the next one makes it anew
+            self._thread_lock.release()
 
     def _acquire_lock(self, deadline_s: float) -> None:
         # We have the turn, so nobody else can be inside the parent's locking: what is marked there as held was left

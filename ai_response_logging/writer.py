@@ -258,35 +258,47 @@ class BatchFileHandler(CallerFileHandler):
             try:
                 self._acquire_lock(deadline_s)
                 self._settle_intent(source)
-                if source is self.queue:
+                if source is self.queue and self.queue.is_synced:  # what waits is synced before the intent is noted
                     self.queue.settle_journal()
                     self._settle_intent(source)
                 if lines := source.first(1):
-                    self._append_head(source, self._ready_stream(deadline_s, lines[0]))
+                    self._append_or_settle(source, lines[0], deadline_s)
             finally:
                 # Each in a single call into C, which nothing can interrupt half-way; the parent's books follow.
+                is_free = False
                 try:
                     if self.stream is not None and not self.stream.closed:
                         _lock.flock(self.stream, _lock.LOCK_UN)
                     if self.stream_lock is not None and not self.stream_lock.closed:
                         _lock.flock(self.stream_lock, _lock.LOCK_UN)
+                    is_free = True
                 except OSError:  # the kernel cannot even unlock (ENOLCK): closing frees them as well
                     self._drop_descriptors()
                 finally:
-                    if self.stream_lock is not None and not self.stream_lock.closed:
+                    # Only where an exception from outside fell in between: a lock that is free needs no second call.
+                    if not is_free and self.stream_lock is not None and not self.stream_lock.closed:
                         _lock.flock(self.stream_lock, _lock.LOCK_UN)
-                    with contextlib.suppress(Exception):  # thrown in from outside: the locks are free
-                        self._do_unlock()
+                    self._note_unlocked()
             if self._has_surplus:
                 self._remove_surplus()
 
-    def _append_head(self, source: LineQueue | Orphan, start: int) -> None:
-        descriptor = self._open_stream()
+    def _append_or_settle(self, source: LineQueue | Orphan, line: bytes, deadline_s: float) -> None:
+        """Append what *source* holds, *line* first; or, where its lock was closed under it, take our journal back."""
+        try:
+            self._append_head(source, *self._ready_stream(deadline_s, line))
+        except OSError:
+            # Noting the intent asks for that lock, and nothing is appended without it: no other look is needed before.
+            if source is not self.queue or not self.queue.settle_journal():
+                raise
+            self._settle_intent(source)
+
+    def _append_head(self, source: LineQueue | Orphan, descriptor: int, info: os.stat_result) -> None:
+        start = info.st_size
         # What others left comes home in few, large writes: nobody waits behind it but writers of other processes.
         most = MAX_BLOCK_BYTES if source is self.queue else _MOST_HOME_BYTES
         room = max(self.maxBytes - start, 1) if self.maxBytes else most
         lines = self._fitting(descriptor, start, source.head(min(room, most)))
-        info, writer_id = os.fstat(descriptor), self.queue.writer_id
+        writer_id = self.queue.writer_id
         self._writes_since_s = time.monotonic()
         if source.is_synced:
             source.make_durable(lines[-1])
@@ -308,7 +320,8 @@ class BatchFileHandler(CallerFileHandler):
         finally:
             self._writes_since_s = None
         self._must_be(writer_id)
-        source.consume(len(lines))
+        self._left = (info.st_dev, info.st_ino, start + len(block))
+        source.consume(len(lines), is_ours=True)
 
     def _sync_appended(self, source: LineQueue | Orphan, descriptor: int, start: int, end: int) -> None:
         try:

@@ -457,7 +457,7 @@ def test_second_handler_leaves_an_interval_of_nothing_as_it_is(
     second = make(flush_interval=0)
     lines, arrived = second._pipeline.queue, threading.Event()
     consume = lines.consume
-    monkeypatch.setattr(lines, "consume", lambda count: (consume(count), lines.empty() and arrived.set()))
+    monkeypatch.setattr(lines, "consume", lambda count, **how: (consume(count, **how), lines.empty() and arrived.set()))
     second.handle(record("b"))
 
     assert arrived.wait(10)

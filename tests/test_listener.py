@@ -435,8 +435,8 @@ class Home:
         self.reached, self.blocks = threading.Event(), []
         consume = lines.consume
 
-        def noting(count: int) -> None:
-            consume(count)
+        def noting(count: int, *, is_ours: bool = False) -> None:
+            consume(count, is_ours=is_ours)
             self.blocks.append(count)
             if lines.empty():
                 self.reached.set()

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 
-import portalocker.portalocker
 import pytest
 from helpers import child_process, has_fork, run_child
 
@@ -357,7 +356,7 @@ def test_kernel_that_cannot_lock_is_the_kernels_error_at_once(
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(portalocker.portalocker, "LOCKER", refuse)
+    monkeypatch.setattr(_lock, "flock", refuse)
     with open_lock_file(str(lock_path), 0o600) as lock, pytest.raises(OSError, match=os.strerror(code)) as caught:
         acquire(lock, 10, "log")
 

@@ -20,10 +20,10 @@ FORGOTTEN_BEFORE_THE_APPEND = """
 from ai_response_logging import _append
 from ai_response_logging.writer import BatchFileHandler
 
-def append_head(self, source, start):
+def append_head(self, source, descriptor, info):
     lines = source.head(1 << 20)
     source.consume(len(lines))
-    _append.append_block(self._open_stream(), b"".join(lines), path=self.baseFilename)
+    _append.append_block(descriptor, b"".join(lines), path=self.baseFilename)
 
 BatchFileHandler._append_head = append_head
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import assert_all_there_once, log_files, read_lines
 
-from ai_response_logging import _rotate, _shared_file
+from ai_response_logging import _rotate
 from ai_response_logging._options import Options
 from ai_response_logging._rotate import ROTATED, remove_surplus, rotate, rotated_files
 from ai_response_logging.writer import BatchFileHandler
@@ -282,7 +282,7 @@ def test_log_that_logrotate_renamed_is_awaited_from_it_for_a_moment(log_path: Pa
             return getattr(time, name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_shared_file, "time", Clock())
+        patched.setattr(_rotate, "time", Clock())
         put(handler, "b")
     handler.close()
 

@@ -677,7 +677,7 @@ def test_lock_that_cannot_be_checked_is_freed_again(log_path: Path, handler: Sil
     def refuse(*_: object) -> bool:
         raise OSError(errno.EIO, "refused")
 
-    monkeypatch.setattr("ai_response_logging._lock.is_replaced", refuse)
+    monkeypatch.setattr("ai_response_logging._lock.standing", refuse)
     put(handler, "a")
     assert handler.get_stats()["pending"] == 1
     assert lock_is_free(handler)

@@ -77,8 +77,8 @@ _home = threading.Event()
 _consume = handler._pipeline.queue.consume
 
 
-def consume(count):
-    _consume(count)
+def consume(count, **how):
+    _consume(count, **how)
     if handler._pipeline.queue.empty():
         _home.set()
 
