@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import stat
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,8 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
         self._synced: tuple[int, int, int] | None = None
         self._left: tuple[int, int, int] | None = None  # device, inode and size of the log behind our last block
         self._period: tuple[bytes, float, float] | None = None
-        self._has_surplus = self._is_untidy = True  # what another process, or other options, left
-        self._chores: Any = _nothing()  # a generator; the type checker does not know its gi_running
+        self._has_surplus, self._is_untidy = True, False  # what another process, or other options, left
+        self._chores: Any = self._do_chores()  # a generator; the type checker does not know its gi_running
 
     @property
     def is_synced(self) -> bool:
@@ -126,6 +127,11 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
             return self.baseFilename
         if os.path.lexists(self._put_aside):
             return self._put_aside
+        with contextlib.suppress(OSError):
+            # Whoever writes the log has to open its lock file first: one that a single user may write tells whose log
+            # it is, however many old files there are.
+            if not os.lstat(self.lockFilename).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return self.lockFilename
         with contextlib.suppress(OSError):
             # Where there is no old file either, whoever kept a journal for it.
             return next(iter(_rotate.files_of(self.baseFilename)), journal_directory(self.baseFilename))
@@ -391,8 +397,3 @@ class SharedFileHandler(ConcurrentRotatingFileHandler):
                 self.stream_lock.close()
             if time.monotonic() > deadline_s:
                 raise LockTimeoutError(self.baseFilename, 0.0, "nobody, but the lock file is replaced again and again")
-
-
-def _nothing() -> Generator[None, None, None]:
-    """Return a generator that has nothing to do."""
-    yield from ()

@@ -96,11 +96,13 @@ def backlog(count: int) -> Result:
 def old_files(count: int, rotations: int) -> Result:
     """Open a log beside which *count* rotated files lie, and rotate."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "log.jsonl")
-        for number in range(count):
-            path.with_name(f"{path.name}.20250101T000000.{number:06}Z").write_bytes(b"{}\n")
         from ai_response_logging import AIResponseHandler
 
+        path = Path(folder, "log.jsonl")
+        AIResponseHandler(path).close()  # as whoever rotated them did: its lock file stays
+        path.unlink()
+        for number in range(count):
+            path.with_name(f"{path.name}.20250101T000000.{number:06}Z").write_bytes(b"{}\n")
         before, began = worker.rss_mb(), time.perf_counter()
         handler = AIResponseHandler(path, max_bytes=1000, flush_interval=1000)
         start_ms = (time.perf_counter() - began) * 1000

@@ -214,6 +214,23 @@ def test_root_that_rotates_the_log_of_a_user_leaves_the_new_one_to_him(open_path
     assert_kept(log, notes)
 
 
+def test_root_that_begins_a_log_leaves_it_to_whose_its_lock_file_is(open_path: Path, notes: Notes):
+    """That one tells whose log it is, so that ten thousand old files need not be listed; here they tell otherwise."""
+    os.chown(open_path, USER, USER)
+    log = open_path / "log.jsonl"
+    with writer_of(USER, log, notes) as service:
+        service.log("service")
+        service.end()
+    old = log.rename(log.with_name(f"{log.name}.1"))
+    os.chown(old, 0, 0)
+    with writer_of(0, log, notes) as tool:
+        tool.log("root")
+        tool.end()
+
+    assert log.stat().st_uid == USER
+    assert_kept(log, notes)
+
+
 def test_root_that_makes_a_deleted_lock_file_anew_leaves_it_to_the_logs_owner(open_path: Path, notes: Notes):
     """Who may write the log may lock it, also when root was the first to miss the lock file."""
     os.chown(open_path, USER, USER)
