@@ -11,7 +11,9 @@ import pytest
 from helpers import ROOT, run_child
 
 BENCHMARKS = ROOT / "benchmarks"
-NAMES = ("worker", "contenders", "records", "scenarios", "growing", "tables", "growth", "acceptance", "compare")
+NAMES = (
+    "worker", "contenders", "records", "scenarios", "growing", "tables", "growth", "acceptance", "compare", "ablation",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,20 @@ def test_compare_measures_and_finds_each_log_whole(tmp_path: Path) -> None:
     assert [one["contender"] for one in found][-1:] == ["ours crash function"]
     assert all(one["check"] == one["processes"]["check"] == {"lost": 0, "doubled": 0, "torn": 0} for one in found)
     assert "0/0/0" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_ablation_takes_each_part_out_and_every_line_still_leaves_the_queue(tmp_path: Path) -> None:
+    """A part that has another name by now would be left in, and seem to cost nothing."""
+    import ablation
+
+    bodies = [b'{"number":%d' % number for number in range(10)]
+    took = ablation.one_round(bodies)
+    done = run_child(BENCHMARKS / "ablation.py", "--rounds", 1, timeout=50, env={"TMPDIR": str(tmp_path)})
+
+    assert all(took.values())
+    assert all(name in done.stdout for name in took)
 
 
 def test_a_log_that_is_not_whole_is_seen(log_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_record_flat_out_costs_the_caller_one_store_and_all_threads_one_and_a_
     stores, blocks = seen.sizes(seen.caller, JOURNAL), len(seen.sizes(seen.listener, LOG))
     assert 3000 <= len(stores) <= 3000 * 1.01
     assert all_calls <= 1.5 * 3000, f"{all_calls / 3000} a record, in {blocks} blocks"
-    assert len(seen.listener) <= 32 * blocks + 50
+    assert len(seen.listener) <= 16 * blocks + 50  # 15 a block; what is left is the tidying up and the last mark
 
 
 @has_strace
