@@ -24,8 +24,8 @@ from ._journal_format import (
 )
 from ._journal_place import new_lock
 from ._journal_read import content
+from ._libc import pwrite_error, pwrite_holding
 from ._paths import OwnFile, open_regular, sync_directory
-from ._pwrite import pwrite_error, pwrite_holding
 from .errors import LogPathError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Journal(JournalFiles):
         began_s = time.perf_counter()
         try:
             # Descriptor and position are read in the call itself: a signal handler may change both before.
-            if began_s < self._outside_until_s:
+            if began_s < self._outside_until_s or size > SEGMENT_BYTES:  # such a one would stop all others for long
                 return os.pwrite(self._descriptor, line, self._position) == size
             written = self._pwrite(self._descriptor, line, size, self._position)
             if written < 0 and (failed := pwrite_error()).errno != errno.EINTR:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
 
 import orjson
 
+from . import _libc
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
     "CHECKSUM_MARK",
@@ -161,6 +163,11 @@ def _provider_of(platform: str) -> str:
     return PROVIDERS.get(name, name)
 
 
+_PAIRS: Final = tuple(f"{number:02x}" for number in range(256))  # of hex digits
+_VERSION_AND_VARIANT: Final = 7 << 76 | 2 << 62
+_FREE_BITS: Final = (1 << 128) - 1 - (15 << 76 | 3 << 62 | 1 << 47)  # what counts does not run over
+
+
 class _Ids:
     """Makes UUIDv7 that count up within a millisecond, from a random start; a child begins with noise of its own."""
 
@@ -169,17 +176,28 @@ class _Ids:
 
     def renew(self) -> None:
         """Forget the noise."""
-        self._series: tuple[int, int, str, count[int]] = (0, -1, "", count())
+        # Process and millisecond, an id but for its last two digits, those still to come, what counts in steps of 256.
+        self._series: tuple[int, int, str, Iterator[str], count[int]] = (0, -1, "", iter(()), count())
 
     def make(self, ms: int, pid: int) -> str:
         """Return the next id of millisecond *ms* in process *pid*."""
-        known_pid, known_ms, prefix, numbers = self._series
+        known_pid, known_ms, begin, digits, steps = self._series
         if known_ms != ms or known_pid != pid:  # each thread that comes here at once has a series of its own
-            digits, noise = f"{ms & 0xFFFF_FFFF_FFFF:012x}", os.urandom(10).hex()
-            prefix = f"{digits[:8]}-{digits[8:]}-7{noise[:3]}-{'89ab'[int(noise[3], 16) & 3]}{noise[4:7]}-"
-            numbers = count(int(noise[7:19], 16) >> 1)  # so that it does not run over
-            self._series = (pid, ms, prefix, numbers)
-        return f"{prefix}{next(numbers):012x}"
+            value = (ms & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(_libc.noise(10), "big")
+            value = value & _FREE_BITS | _VERSION_AND_VARIANT
+            text, steps, digits = (
+                value.to_bytes(16, "big").hex(),
+                count((value >> 8 & 0xFF_FFFF_FFFF) + 1),
+                iter(_PAIRS),
+            )
+            digits.__setstate__(value & 0xFF)  # type: ignore[attr-defined]  # a tuple's iterator has it: go on from there
+            begin = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:30]}"
+            self._series = (pid, ms, begin, digits, steps)
+        while True:
+            for two in digits:  # one step of it: no other thread gets the same
+                return begin + two
+            begin, digits = f"{begin[:24]}{next(steps):010x}", iter(_PAIRS)
+            self._series = (pid, ms, begin, digits, steps)
 
 
 _ids = _Ids()
@@ -262,7 +280,18 @@ def seal(body: bytes, tail: bytes, seq: int) -> bytes:
         seq: The line's number within its writer, from 0.
     """
     number = b"%b%d" % (tail, seq)
-    return b'%b%b,"checksum":"%08x"}\n' % (body, number, zlib.crc32(number, zlib.crc32(body)))
+    return b'%b%b,"checksum":"%08x"}\n' % (body, number, zlib.crc32(number, _crc32(body)))
+
+
+_HELD_BYTES: Final = 5 << 10
+
+
+def _crc32(data: bytes) -> int:
+    """Return the CRC-32 of *data* without giving up the interpreter lock, as :func:`zlib.crc32` does for more bytes."""
+    value = zlib.crc32(data[:_HELD_BYTES])
+    for start in range(_HELD_BYTES, len(data), _HELD_BYTES):
+        value = zlib.crc32(data[start : start + _HELD_BYTES], value)
+    return value
 
 
 def default_log_path(filename: str | os.PathLike[str] | None = None) -> str:
