@@ -82,7 +82,7 @@ MUTANTS: Final = (
            "except RuntimeError:  # the system gives no thread", "except OSError:  #",
            "tests/test_handler.py::test_no_thread_to_be_had_the_call_itself_writes"),
     Mutant("queued: accepted, on its way to the file (the listener ended meanwhile)", "_pipeline.py",
-           "elif not self.queue.listening and not self.listen():", "elif False:",
+           "elif not queue.listening and not self.listen():", "elif False:",
            "tests/test_pipeline.py::test_listener_that_ends_between_two_looks_costs_no_record"),
     Mutant("A flush followed by a close shares one budget", "_pipeline.py",
            "return spent_s if is_shared else 0.0", "return 0.0",

@@ -134,16 +134,17 @@ class Pipeline:
 
     def _take(self, record: PreparedRecord) -> None:
         """Take *record* on the queue if somebody listens and there is room, else to the file here and now."""
-        if not self.queue.listening and not self.listen():
+        queue = self.writer.queue
+        if not queue.listening and not self.listen():
             self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=True)
             self._see_to_the_last(record)
-        elif self.queue.put(record.body, replaced=record.replaced, record=record) is None:
+        elif queue.put(record.body, replaced=record.replaced, record=record) is None:
             # The caller pays for one write of all that waits, itself included. Its line may overtake others, so
             # readers order by seq, never by position in the file.
             self.writer.write_now(record, self.options.caller_timeout, outcome="written_sync")
-        elif not self.queue.listening and not self.listen():  # the listener ended between the two looks
+        elif not queue.listening and not self.listen():  # the listener ended between the two looks
             self._write_unheard(record)
-        else:  # a thread that listens, but has not come to its end in time, may never write it
+        elif _exit.begun:  # a thread that listens, but has not come to its end in time, may never write it
             self._see_to_the_last(record)
 
     def _make_durable(self, record: PreparedRecord) -> None:

@@ -163,17 +163,19 @@ class AIResponseHandler(logging.Handler):
         Returns:
             ``queued``: accepted, on its way. ``written``, ``written_sync``: in the file. ``failed``: nowhere.
         """
-        before = record.__dict__.get(STATUS_ATTRIBUTE)
+        attributes = record.__dict__
+        before = attributes.get(STATUS_ATTRIBUTE)
         # Two handlers on one file, or one on the logger and one on the root that it propagates to: still one record.
         if type(before) is Status and before.taken == self._taken(record):
             return before
         done = self._record(record=record)
-        record.__dict__["record_id"] = done.id
+        attributes["record_id"] = done.id
         return self._mark(record, done.status)
 
     def _mark(self, record: logging.LogRecord, status: str) -> str:
-        before = record.__dict__.get(STATUS_ATTRIBUTE)
-        marked = record.__dict__[STATUS_ATTRIBUTE] = Status.of(status, self._taken(record), before)
+        attributes = record.__dict__
+        before = attributes.get(STATUS_ATTRIBUTE)
+        marked = attributes[STATUS_ATTRIBUTE] = Status.of(status, self._taken(record), before)
         return marked
 
     def _taken(self, record: logging.LogRecord) -> object:
