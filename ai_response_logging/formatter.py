@@ -15,7 +15,7 @@ import time
 from datetime import date, datetime
 from datetime import time as time_of_day
 from functools import lru_cache
-from itertools import count, islice
+from itertools import count
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
@@ -37,17 +37,19 @@ from .record import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 __all__ = ["STATUS_ATTRIBUTE", "AIResponseFormatter", "Head", "Status", "current_head"]
 
 STATUS_ATTRIBUTE: Final = "ai_status"
 _IN_HEAD: Final = OWN_FIELDS | {"record_id", "event"}
-_VERSION: Final = SCHEMA_VERSION.encode("ascii")
+_BEGIN: Final = b'{"schema_version":"%b","record_id":' % SCHEMA_VERSION.encode("ascii")
 _NO_ARGS: Final = ()  # there is one such object
 _PLAIN: Final = frozenset({str, int, NoneType})
 _USUAL_BYTES: Final = 100
 _MOST_KNOWN: Final = 512
+_MOST_NAMES: Final = 200
+_MOST_LOOKS: Final = 50
 # LogRecord's own attributes come first in its __dict__, in this order; what follows is the application's.
 _ATTRIBUTES: Final = tuple(vars(logging.LogRecord("", 0, "", 0, "", (), None)))
 
@@ -68,6 +70,12 @@ class Status(str):
         new = cls(status)
         new.taken, new.given = taken, before.given if type(before) is Status else before
         return new
+
+
+_About = tuple[str, str, str, int, str | None]
+"""A :class:`Head` without its time."""
+_new: Final = tuple.__new__  # what a NamedTuple's own does in Python code
+_EMPTY: Final = len(b"{}")
 
 
 class Head(NamedTuple):
@@ -137,21 +145,21 @@ class AIResponseFormatter(FieldsFormatter):
         named: list[dict[str, str]] = []
         message = record.msg if type(record.msg) is str and record.args is _NO_ARGS else self._message_of(record, named)
         if self._is_plain and not _is_dict(record.msg):
-            fields = _extra_of(record.__dict__)
-            if STATUS_ATTRIBUTE in fields:
-                _take_back(fields)
+            fields, plan = _extra_of(record.__dict__)
             if not (record.exc_info is None and record.exc_text is None and record.stack_info is None) and any(
                 map(_is_given, (record.exc_info, record.exc_text, record.stack_info))
             ):
                 for name, value in self._exception_fields(record, named).items():
                     fields.setdefault(name, value)
+                plan = _plan_of(fields)
         else:
             known = copy_of(record, message)
             _take_back(known.__dict__)
             message_dict = dict.copy(record.msg) if _is_dict(record.msg) else {}
             fields = self._fields_by_options(known, message_dict, named)
-        head = Head(record.created, record.levelname, record.name, message, _pid_of(record), record.threadName)
-        return self._encode(fields, head, named)
+            plan = _plan_of(fields)
+        about = (record.levelname, record.name, message, _pid_of(record), record.threadName)
+        return self._encode(fields, plan, record.created, about, named)
 
     def encode_fields(self, fields: dict[str, Any], head: Head) -> Encoded:
         """
@@ -165,59 +173,60 @@ class AIResponseFormatter(FieldsFormatter):
         if not self._is_plain:
             given = {key: value for key, value in fields.items() if value is not None}
             fields = self._fields_by_options(_record_of(head), given, named)
-        return self._encode(fields, head, named)
+        return self._encode(fields, _plan_of(fields), head[0], head[1:], named)
 
-    def _encode(self, fields: dict[str, Any], head: Head, named: list[dict[str, str]]) -> Encoded:
-        if not OWN_FIELDS.isdisjoint(fields):
-            _set_aside(fields, OWN_FIELDS)
-        platform: Any = fields.get("platform")
-        if platform is not None and "provider" not in fields and issubclass(type(platform), str):
+    def _encode(
+        self, fields: dict[str, Any], plan: _Plan, created: float, about: _About, named: list[dict[str, str]]
+    ) -> Encoded:
+        if plan.own:
+            _set_aside(fields, plan.own)
+        if plan.has_platform and issubclass(type(platform := fields["platform"]), str):
             fields["provider"] = provider_of(platform)
-        micros = created_us(head.created)
-        given, event = fields.pop("record_id", None), fields.pop("event", None)
+        micros = created_us(created)
+        given = fields.pop("record_id", None) if plan.has_id else None
         if given is not None and _is_given(given):
             quoted = _quote(given, "record_id", named)
             record_id = orjson.loads(quoted)
         else:
-            record_id = uuid7(micros // 1000, head.pid)
+            record_id = uuid7(micros // 1000, about[3])
             quoted = b'"%b"' % record_id.encode("ascii")
-        circumstances = self._circumstances(head, event, named)
-        members = None if named else _short_way(fields)
-        if members is None:
-            members = self._careful_way(fields, named)
+        event = fields.pop("event", None) if plan.has_event else None
+        circumstances = self._circumstances(about, event, named)
+        text = None if named else _short_way(fields, plan)
+        if text is None:
+            text = self._careful_way(fields, named)
         second, micro = divmod(micros, 1_000_000)
-        body = b'{"schema_version":"%b","record_id":%b,"timestamp":"%b.%06dZ","unix_timestamp":%d.%06d,%b%b%b' % (
-            _VERSION, quoted, date_and_time(second), micro, second, micro, circumstances,
-            b"," if members else b"", members,
-        )  # fmt: skip
-        return Encoded(body, record_id, bool(named))
+        before, between = _times_of(second)
+        digits = b"%06d" % micro
+        body = b"".join((_BEGIN, quoted, before, digits, between, digits, circumstances, text[1:-1]))
+        return _new(Encoded, (body if len(text) > _EMPTY else body[:-1], record_id, bool(named)))
 
     def _careful_way(self, fields: Mapping[Any, Any], named: list[dict[str, str]]) -> bytes:
         plain, replaced = self._plain_fields({key: value for key, value in fields.items() if value is not None})
         named.extend(replaced)
         # A key that was no text may read like one of ours now.
         if not _IN_HEAD.isdisjoint(plain):
-            _set_aside(plain, _IN_HEAD)
+            _set_aside(plain, [(name, f"caller.{name}") for name in _IN_HEAD & plain.keys()])
         if named:
             plain["encode_errors"] = named
-        return orjson.dumps(plain)[1:-1]
+        return orjson.dumps(plain)
 
-    def _circumstances(self, head: Head, event: object, named: list[dict[str, str]]) -> bytes:
+    def _circumstances(self, about: _About, event: object, named: list[dict[str, str]]) -> bytes:
         """Return what stands between a line's times and its fields; the same for nearly all lines of a thread."""
-        if event is None and type(head.message) is str and len(head.message) <= _USUAL_BYTES:
+        level, logger, message, pid, thread = about
+        if event is None and type(message) is str and len(message) <= _USUAL_BYTES:
             try:
-                return self._known[head[1:]]
+                return self._known[about]
             except Exception:  # noqa: BLE001, S110  not known yet, or a name from elsewhere that cannot be looked up
                 pass
-        made = b'"event":%b,"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b' % (
-            _quote(event if _is_given(event) else "response", "event", named), _name(head.level), _name(head.logger),
-            _quote(head.message, "message", named), self._host, head.pid, _name(head.thread),
+        made = b',"event":%b,"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b,' % (
+            _quote(event if _is_given(event) else "response", "event", named), _name(level), _name(logger),
+            _quote(message, "message", named), self._host, pid, _name(thread),
         )  # fmt: skip
-        key = head[1:]
-        if event is None and not named and len(head.message) <= _USUAL_BYTES and _PLAIN.issuperset(map(type, key)):
+        if event is None and not named and len(message) <= _USUAL_BYTES and _PLAIN.issuperset(map(type, about)):
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[key] = made
+            self._known[about] = made
         return made
 
     def _message_of(self, record: logging.LogRecord, named: list[dict[str, str]]) -> str:
@@ -232,9 +241,22 @@ class AIResponseFormatter(FieldsFormatter):
             return f"{plain['message']} {plain['args']}"
 
 
+_second: tuple[int, bytes, bytes] = (-1, b"", b"")
+
+
+def _times_of(second: int) -> tuple[bytes, bytes]:
+    """Return what stands before the microseconds of a line's timestamp, and between those and its unix_timestamp's."""
+    global _second  # noqa: PLW0603  one immutable tuple, so a race between threads only makes it twice
+    known, before, between = _second
+    if known != second:
+        before, between = b',"timestamp":"%b.' % date_and_time(second), b'Z","unix_timestamp":%d.' % second
+        _second = (second, before, between)
+    return before, between
+
+
 def current_head(message: str, level: str, logger: str) -> Head:
     """Return the head of a record that is made here and now, without a LogRecord."""
-    return Head(time.time(), level, logger, message, os.getpid(), threading.current_thread().name)
+    return _new(Head, (time.time(), level, logger, message, os.getpid(), threading.current_thread().name))
 
 
 def _record_of(head: Head) -> logging.LogRecord:
@@ -245,13 +267,66 @@ def _record_of(head: Head) -> logging.LogRecord:
     return copy_of(record, head.message)
 
 
-def _extra_of(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return those of a record's *attributes* that are the application's, in a new dict."""
-    if tuple(islice(attributes, len(_ATTRIBUTES))) == _ATTRIBUTES:
-        extra = dict(islice(attributes.items(), len(_ATTRIBUTES), None))
-        if NOT_EXTRA.isdisjoint(extra):
-            return extra
-    return {key: value for key, value in attributes.items() if key not in NOT_EXTRA}
+class _Plan:
+    """What fields of certain names, in a certain order, need."""
+
+    __slots__ = ("has_event", "has_id", "has_platform", "is_extra", "looks", "own")
+
+    def __init__(self, names: Collection[Any]) -> None:
+        self.own = tuple((name, f"caller.{name}") for name in OWN_FIELDS.intersection(names))
+        """Names of ours among them, and those that they get instead."""
+        self.has_platform = "platform" in names and "provider" not in names
+        self.has_id, self.has_event = "record_id" in names, "event" in names
+        self.is_extra = NOT_EXTRA.isdisjoint(names) and STATUS_ATTRIBUTE not in names
+        """Whether all of them are the application's, if they are on a LogRecord."""
+        self.looks: dict[tuple[type, ...], _Looks] = {}
+        """For the classes of their values, in the same order."""
+
+
+class _Looks(NamedTuple):
+    """What of a record's fields must be looked at before they are encoded: by name, as their values' classes ask."""
+
+    unknown: tuple[str, ...]
+    floats: tuple[str, ...]
+    containers: tuple[str, ...]
+
+
+# Applications log the same fields again and again: what their names ask for is found out once.
+_plans: dict[tuple[Any, ...], _Plan] = {}
+
+
+def _plan_of(fields: dict[str, Any]) -> _Plan:
+    """Return what *fields* need."""
+    names = tuple(fields)
+    try:
+        return _plans[names]
+    except Exception:  # noqa: BLE001, S110  not known yet, or names that cannot be looked up
+        pass
+    plan = _Plan(fields.keys())
+    # Few, and none of foreign classes: those are equal to whatever they say.
+    if len(names) <= _MOST_NAMES and all(type(name) is str and len(name) <= _USUAL_BYTES for name in names):
+        if len(_plans) >= _MOST_KNOWN:
+            _plans.clear()
+        _plans[names] = plan
+    return plan
+
+
+def _extra_of(attributes: dict[str, Any]) -> tuple[dict[str, Any], _Plan]:
+    """Return those of a record's *attributes* that are the application's, in a new dict, and what they need."""
+    # Taking the others out of a copy costs a third of putting these into a new one.
+    extra = attributes.copy()
+    try:
+        for name in _ATTRIBUTES:
+            del extra[name]
+    except KeyError:  # a record from elsewhere
+        pass
+    plan = _plan_of(extra)
+    if plan.is_extra:
+        return extra, plan
+    extra = {key: value for key, value in extra.items() if key not in NOT_EXTRA}
+    if STATUS_ATTRIBUTE in extra:
+        _take_back(extra)
+    return extra, _plan_of(extra)
 
 
 def _take_back(fields: dict[str, Any]) -> None:
@@ -289,12 +364,12 @@ def _name(name: object) -> bytes:
     return _quoted(name) if type(name) is str else _quote(name if _is_given(name) else "", "name", [])
 
 
-def _set_aside(fields: dict[str, Any], names: frozenset[str]) -> None:
-    """Move the caller's values under *names* of ours to ``metadata["caller.<name>"]``, in a new dict."""
+def _set_aside(fields: dict[str, Any], names: Iterable[tuple[str, str]]) -> None:
+    """Move the caller's values under names of ours into ``metadata``, a new dict, under those told beside them."""
     metadata = fields.get("metadata")
     moved = dict.copy(metadata) if _is_dict(metadata) else {} if metadata is None else {"metadata": metadata}
-    for name in names & fields.keys():
-        moved[f"caller.{name}"] = fields.pop(name)
+    for name, other in names:
+        moved[other] = fields.pop(name)
     fields["metadata"] = moved
 
 
@@ -302,18 +377,51 @@ def _set_aside(fields: dict[str, Any], names: frozenset[str]) -> None:
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME
 _TIMES: Final = (datetime, date, time_of_day)
 _LEAVES: Final = frozenset({str, int, bool, *_TIMES})
+_FLAT: Final = frozenset({str, int, bool, NoneType})
+_KINDS: Final = frozenset({*_FLAT, *_LEAVES, float, dict, list, tuple})
 _INFINITY: Final = float("inf")
+_MOST_LEVELS: Final = 50
 
 
-def _inner(value: Any) -> orjson.Fragment:
+def _own(value: Any, levels: int = _MOST_LEVELS) -> Any:
     """
-    Return the list or dict *value* as JSON; ValueError where only the careful way is right.
+    Return a copy of the list or dict *value* that nobody else has; ValueError where only the careful way is right.
 
     orjson walks a list or a dict without holding what is in it. Python code that it calls on the way (an enum's value,
     a time's zone) may change that list, or let another thread change it, and the process ends with a SIGSEGV. So it
-    gets a copy that nobody else has, through marshal, which calls no Python code and refuses whatever has some.
+    gets a copy of each, in which all is of classes without Python code.
     """
-    own = marshal.loads(marshal.dumps(value))  # noqa: S302  our own bytes
+    kind = type(value)
+    if not levels:
+        raise RecursionError
+    if kind is dict:
+        own = value.copy()
+        if not _FLAT.issuperset(map(type, own.values())):
+            for key, item in own.items():
+                if type(item) not in _FLAT:
+                    own[key] = _own_item(item, levels)
+        return own
+    if kind is not list and kind is not tuple:
+        raise ValueError
+    own = [*value]
+    if not _FLAT.issuperset(map(type, own)):
+        for place, item in enumerate(own):
+            if type(item) not in _FLAT:
+                own[place] = _own_item(item, levels)
+    return own
+
+
+def _own_item(item: Any, levels: int) -> Any:
+    if type(item) is not float:
+        return _own(item, levels - 1)
+    if -_INFINITY < item < _INFINITY:
+        return item
+    raise ValueError
+
+
+def _inner(value: Any) -> orjson.Fragment:
+    """Return the list or dict *value* as JSON, as :func:`_own` does with its copy; for what is nested deep."""
+    own = marshal.loads(marshal.dumps(value))  # noqa: S302  our own bytes, and marshal refuses what has Python code
     text = orjson.dumps(own)
     if b"null" in text and has_unfaithful_null(own):
         raise ValueError
@@ -327,21 +435,35 @@ def _default(value: object) -> object:
     raise TypeError
 
 
-def _short_way(fields: dict[str, Any]) -> bytes | None:
-    """Return *fields* as the inside of a JSON object; None where only the careful way is right."""
-    inner: dict[str, orjson.Fragment] = {}
+def _short_way(fields: dict[str, Any], plan: _Plan) -> bytes | None:
+    """Return *fields*, which are ours to change, as a JSON object; None where only the careful way is right."""
+    kinds = tuple(map(type, fields.values()))
     try:
-        for key, value in fields.items():
-            kind = type(value)
-            if kind in _LEAVES:
-                continue
-            if value is None:
-                return _short_way({key: value for key, value in fields.items() if value is not None})
-            if kind is not float:
-                inner[key] = _inner(value)
-            elif not -_INFINITY < value < _INFINITY:
+        unknown, floats, containers = plan.looks.get(kinds) or _looks_at(fields, kinds, plan)
+        for name in unknown:
+            del fields[name]
+        for name in floats:
+            if not -_INFINITY < fields[name] < _INFINITY:
                 return None
-        text = orjson.dumps({**fields, **inner} if inner else fields, _default, _OPTIONS)
+        for name in containers:
+            value = fields[name]
+            try:
+                fields[name] = _own(value, _MOST_LEVELS)
+            except RecursionError:
+                fields[name] = _inner(value)
+        return orjson.dumps(fields, _default, _OPTIONS)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None
-    return text[1:-1]
+
+
+def _looks_at(fields: dict[str, Any], kinds: tuple[type, ...], plan: _Plan) -> _Looks:
+    """Return what of *fields*, whose values are of *kinds*, must be looked at, and remember it for the next record."""
+    of = list(zip(fields, kinds, strict=True))
+    unknown, floats = (tuple(name for name, one in of if one is kind) for kind in (NoneType, float))
+    leaves = {NoneType, float, *_LEAVES}
+    looks = _Looks(unknown, floats, tuple(name for name, one in of if one not in leaves))
+    if _KINDS.issuperset(kinds):  # a foreign class would be kept alive
+        if len(plan.looks) >= _MOST_LOOKS:
+            plan.looks.clear()
+        plan.looks[kinds] = looks
+    return looks

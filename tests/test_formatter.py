@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import inspect
@@ -413,7 +414,10 @@ class Moment(datetime.datetime):
 
 value = Kind.ANSWER if sys.argv[1] == "enum" else Moment(2026, 11, 23)
 shared.extend([value, *([f"text {number}"] for number in range(100))])
-record = logging.makeLogRecord({"msg": "ai_response", "metadata": shared})
+given = shared
+for _ in range(int(sys.argv[2])):
+    given = [given]
+record = logging.makeLogRecord({"msg": "ai_response", "metadata": given})
 print(AIResponseFormatter().encode(record).body.decode()[-60:])
 """
 
@@ -421,7 +425,65 @@ print(AIResponseFormatter().encode(record).body.decode()[-60:])
 @pytest.mark.parametrize("kind", ["enum", "datetime"])
 def test_a_list_that_is_emptied_while_it_is_encoded_does_not_end_the_process(kind: str) -> None:
     """Python code inside a value, or another thread that runs meanwhile, may change a list: never a SIGSEGV."""
-    assert '"metadata":["' in run_child(ERASER, kind).stdout
+    assert '"metadata":["' in run_child(ERASER, kind, 0).stdout
+
+
+def test_a_deep_list_that_is_emptied_while_it_is_encoded_does_not_end_the_process() -> None:
+    """The same of what is nested so deep that we would not follow it ourselves."""
+    assert f'"metadata":{80 * "["}["answer"' in run_child(ERASER.replace("[-60:]", ""), "enum", 80).stdout
+
+
+def test_what_the_caller_gave_is_not_changed_by_it() -> None:
+    """Lists, tuples and dicts come back as they were, the very same ones, at every depth."""
+    inner: dict[str, Any] = {"pair": (1, [2]), "score": 0.5}
+    given: list[Any] = [inner, ("a", {"b": None}), [[]]]
+    before, parts = copy.deepcopy(given), list(map(id, given))
+    line = AIResponseFormatter().encode(made(metadata={"k": given})).body + b"}"
+
+    assert json.loads(line)["metadata"]["k"] == json.loads(json.dumps(before))
+    assert given == before and list(map(id, given)) == parts
+    assert type(inner["pair"]) is tuple
+
+
+def test_the_same_names_in_another_order_are_looked_at_anew(written: Written) -> None:
+    """What was found out of names in one order, that the third is a float, is not taken for those in another."""
+    written(made(model="m", count=1, score=0.5))
+    fields = written(made(count=1, score=float("nan"), model="m"))
+
+    assert (fields["score"], fields["encode_errors"][0]["path"]) == ("NaN", "score")
+
+
+def test_the_same_names_with_other_values_are_looked_at_anew(written: Written) -> None:
+    """A field that was an int, and is a float or a list now, gets the look that these need."""
+    for value, expected in ((1, 1), (float("inf"), "Infinity"), ([float("inf")], ["Infinity"]), (None, "-"), (2, 2)):
+        assert written(made(model="m", score=value)).get("score", "-") == expected
+
+
+@pytest.mark.parametrize("depth", [40, 49, 50, 51, 60, 120])
+def test_what_is_nested_at_any_depth_reads_back_equal(written: Written, depth: int) -> None:
+    """Where we stop following and leave it to marshal nothing shows."""
+    given: Any = ["bottom", 0.25, {"k": None}]
+    for number in range(depth):
+        given = [given] if number % 2 else {"in": given}
+
+    fields = written(made(metadata=given))
+    assert fields["metadata"] == given and "encode_errors" not in fields
+
+
+def test_a_nearly_full_stack_costs_no_value_of_a_list() -> None:
+    """With no room on the stack to follow a list, it is still written as it is."""
+    given: Any = ["bottom"]
+    for _ in range(40):
+        given = [given]
+
+    def descend(frames: int) -> bytes:
+        return descend(frames - 1) if frames else formatter.encode(record).body
+
+    formatter, record = AIResponseFormatter(), made(metadata=given)
+    fields = json.loads(descend(sys.getrecursionlimit() - len(inspect.stack()) - 35) + b"}")
+
+    assert fields["metadata"] == given
+    assert "encode_errors" not in fields
 
 
 def test_what_contains_itself_twice_costs_no_time_and_no_memory(written: Written) -> None:
