@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import ConfigError
@@ -92,6 +91,8 @@ class Options:
         """Return *options* validated; a name that is none of ours is an error that names the nearest one."""
         for name in options:
             if name not in cls.names():
+                from difflib import get_close_matches
+
                 near = get_close_matches(name, cls.names(), n=1)
                 hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(cls.names())}"
                 raise ConfigError(f"there is no option {name!r}: {hint}", name)

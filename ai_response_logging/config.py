@@ -8,7 +8,6 @@ presets here; a test compares the two.
 from __future__ import annotations
 
 import logging
-import logging.config
 import os
 import re
 import warnings
@@ -112,7 +111,7 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> di
         return copied
     name = os.fspath(source)
     if name in _PRESETS:
-        mapping = _parse(preset_yaml(name), f"preset {name}")
+        mapping = _preset(name)
         if os.environ.get("AI_RESPONSES_FILE"):  # comes before the default place, which is where a preset's log is
             del mapping["handlers"]["ai_responses"]["filename"]
         return mapping
@@ -122,6 +121,19 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> di
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(PRESET_NAMES)
         raise ConfigError(f"{name} is neither a preset ({known}) nor a file that can be read: {error}") from error
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """Return what :func:`preset_yaml` says, without the reading of it: a program that names no file needs no YAML."""
+    options: dict[str, Any] = dict(vars(_PRESETS[name]))
+    del options["purpose"]
+    ours = {"class": "ai_response_logging.AIResponseHandler", "filename": DEFAULT_LOG_FILE, **options}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"ai_responses": {**ours, "durability": "crash"}},
+        "loggers": {"ai_responses": {"level": "INFO", "handlers": ["ai_responses"], "propagate": False}},
+    }
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -180,9 +192,11 @@ def configure(source: str | os.PathLike[str] | Mapping[str, Any] | None = None, 
 
 
 def _run_dict_config(mapping: dict[str, Any]) -> None:
+    from logging.config import dictConfig  # its sockets' servers are nothing for those who call the functions
+
     before = set(_our_handlers())
     try:
-        logging.config.dictConfig(mapping)
+        dictConfig(mapping)
     except ValueError as error:
         for name in mapping["handlers"]:
             made = _handler_named(name)

@@ -142,6 +142,12 @@ def test_the_default_preset_says_what_the_promise_says() -> None:
     assert yaml.safe_load(preset_yaml("default")) == load("default") == yaml.safe_load(PROMISED_YAML)
 
 
+@pytest.mark.parametrize("name", PRESET_NAMES)
+def test_a_preset_is_what_its_file_says(name: str) -> None:
+    """Who names a preset gets what its file would give, key by key and class by class, without reading YAML."""
+    assert repr(load(name)) == repr(yaml.safe_load(preset_yaml(name)))
+
+
 def test_a_preset_that_is_none_names_those_that_are() -> None:
     """Printed or configured, a misspelt preset is an error with the way out."""
     with pytest.raises(ConfigError, match=", ".join(PRESET_NAMES)):

@@ -441,7 +441,8 @@ def test_what_the_caller_gave_is_not_changed_by_it() -> None:
     line = AIResponseFormatter().encode(made(metadata={"k": given})).body + b"}"
 
     assert json.loads(line)["metadata"]["k"] == json.loads(json.dumps(before))
-    assert given == before and list(map(id, given)) == parts
+    assert given == before
+    assert list(map(id, given)) == parts
     assert type(inner["pair"]) is tuple
 
 
@@ -467,7 +468,8 @@ def test_what_is_nested_at_any_depth_reads_back_equal(written: Written, depth: i
         given = [given] if number % 2 else {"in": given}
 
     fields = written(made(metadata=given))
-    assert fields["metadata"] == given and "encode_errors" not in fields
+    assert fields["metadata"] == given
+    assert "encode_errors" not in fields
 
 
 def test_a_nearly_full_stack_costs_no_value_of_a_list() -> None:

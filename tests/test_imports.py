@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from helpers import run_child
@@ -57,6 +58,17 @@ def test_the_writing_side_loads_no_screen_and_no_model() -> None:
 
     assert "concurrent_log_handler" in loaded
     assert loaded.isdisjoint({"openai", "rich", "typer"}), sorted(loaded & {"openai", "rich", "typer"})
+
+
+@pytest.mark.slow
+def test_a_program_that_names_no_file_reads_no_yaml(log_path: Path) -> None:
+    """A preset, which is what a program without a configuration file has, costs no YAML reader; nor does a function."""
+    loaded = loaded_after(
+        f"from ai_response_logging import configure, log_ai_response\n"
+        f"configure(filename={str(log_path)!r})\nlog_ai_response(question='why?')"
+    )
+
+    assert loaded.isdisjoint({"yaml", "difflib"}), sorted(loaded & {"yaml", "difflib"})
 
 
 @pytest.mark.slow
