@@ -11,19 +11,21 @@ import contextlib
 import errno
 import gzip
 import io
-import json
 import os
 import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any, BinaryIO, Final, NamedTuple, Self, cast
 
-import orjson
-
 from ._journal_read import Journalled, journal_lines
+from ._nested import flat_record
+from ._parse import parse_line, records_in
+from ._shapes import has_older_shape
 from .errors import LogReadError
+from .filters import Filters
 from .record import default_log_path
 
 __all__ = [
@@ -31,11 +33,13 @@ __all__ = [
     "BadLine",
     "LogFile",
     "LogSnapshot",
+    "RawLine",
     "is_unfinished",
     "lines_of",
     "log_files",
     "parse_line",
     "read_log",
+    "records_of",
 ]
 
 MAX_LINE_BYTES: Final = 256 * 1024 * 1024
@@ -59,6 +63,14 @@ class BadLine(NamedTuple):
     line: int
     offset: int
     reason: str
+
+
+class RawLine(NamedTuple):
+    """A line as it stands in a file: its number from 1, its first byte from 0 (uncompressed), and its bytes."""
+
+    line: int
+    offset: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,58 +313,24 @@ def is_unfinished(line: bytes) -> bool:
     return not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES
 
 
-def parse_line(line: bytes) -> dict[str, Any]:
-    """
-    Return the object that *line* holds.
-
-    Raises:
-        ValueError: It is not UTF-8, not JSON (NaN and Infinity are not), or not an object; the text says which.
-    """
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        value = _parse_slowly(line, error)
-    if not isinstance(value, dict):
-        name = _JSON_NAMES.get(type(value), "null")
-        raise ValueError(f"a JSON {name}, not an object")  # noqa: TRY004  one error for every bad line
-    return value
-
-
-_JSON_NAMES: Final = {list: "list", str: "string", int: "number", float: "number", bool: "boolean"}
-
-
-def _parse_slowly(line: bytes, error: orjson.JSONDecodeError) -> object:
-    """Take what the fast parser refuses although it is JSON: half an emoji as an escape, found in the oldest files."""
-    if not line.strip():
-        raise ValueError("a blank line")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as bad:
-        raise ValueError(f"not UTF-8 from byte {bad.start} of the line on") from None
-    complaint = f"not JSON: {error.msg} (character {error.pos} of the line)"
-    if "\\u" not in text:
-        raise ValueError(complaint)
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise ValueError(complaint) from None
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)
-
-
 def read_log(
-    path: StrPath | None = None, *, on_bad: Callable[[BadLine], object] | None = None, missing_ok: bool = False
+    path: StrPath | None = None,
+    *,
+    on_bad: Callable[[BadLine], object] | None = None,
+    missing_ok: bool = False,
+    filters: Filters | None = None,
+    assume_timezone: tzinfo | None = None,
 ) -> Iterator[dict[str, Any]]:
     """
-    Yield the records of the log at *path*, oldest file first, each line as the flat object it holds.
+    Yield the records of the log at *path*, oldest file first, each as a flat record of today.
 
     What is only in journals, of living writers and of those that were killed, comes behind the log, each once; where
     that is more than 16 MiB, the rest of it comes before the log. Lines that stand twice in the log are given twice.
 
-    Lines of older shapes are passed through as they are. A line that cannot be read is left out and given to
-    *on_bad*, and so is a journal that may not be read. A last line that a writer has not finished yet is no bad line.
+    Lines of the older shapes (v1, 2.0, 3.0-enhanced) come as today's, with a ``source_format`` that keeps what they
+    were; see :func:`~ai_response_logging._shapes.to_today`. Any other object is passed through as it is. A line that
+    cannot be read is given to *on_bad*, and so is a journal that may not be read; whole records that are glued to a
+    damaged piece are still found. A last line that a writer has not finished yet is no bad line.
     Checksums are not looked at: that is what :func:`~ai_response_logging.verify.verify_log` is for. Memory: one line
     and its buffer, and 16 MiB at most of what is in journals, with 40 bytes for each unbroken run of numbers.
 
@@ -360,6 +338,9 @@ def read_log(
         path: The log's base name; without it ``AI_RESPONSES_FILE``, then the default place.
         on_bad: Called with each :class:`BadLine`.
         missing_ok: Yield nothing where there is no log, instead of raising.
+        filters: Only these records.
+        assume_timezone: Of the local times in older lines that have no ``unix_timestamp``; without it such records
+            have no time.
 
     Raises:
         LogReadError: At the first record asked for: there is no such log, or it may not be read.
@@ -367,33 +348,49 @@ def read_log(
     .. versionadded:: 0.1.0
     """
     path, tell = default_log_path(path), on_bad or _ignore
+    is_wanted = filters.match if filters else _anything
     journalled = Journalled()
     for found in journal_lines(path, lambda file, reason: tell(BadLine(file, 0, 0, reason))):
-        if not journalled.holds(found):
-            yield parse_line(found.line)
+        if not journalled.holds(found) and is_wanted(record := parse_line(found.line)):
+            yield record
     # Only now, never before: what has left its journal meanwhile is in the log that is opened here.
     with LogSnapshot(path, missing_ok=missing_ok or bool(journalled.noted)) as snapshot:
         for file in snapshot.files:
-            yield from filter(journalled.shows, _records_of(snapshot, file, tell))
-    yield from map(parse_line, journalled.left())
+            for place, record in records_of(snapshot, file, tell):
+                if journalled.shows(record):
+                    if has_older_shape(record):
+                        record = flat_record(record, line=place.line, assume_timezone=assume_timezone)  # noqa: PLW2901  the same one
+                    if is_wanted(record):
+                        yield record
+    yield from filter(is_wanted, map(parse_line, journalled.left()))
 
 
 def _ignore(_bad: BadLine) -> None:
     """Leave a bad line out without a word."""
 
 
-def _records_of(snapshot: LogSnapshot, file: LogFile, on_bad: Callable[[BadLine], object]) -> Iterator[dict[str, Any]]:
+def _anything(_record: object) -> bool:
+    return True
+
+
+def records_of(
+    snapshot: LogSnapshot, file: LogFile, on_bad: Callable[[BadLine], object]
+) -> Iterator[tuple[RawLine, dict[str, Any]]]:
+    """Yield each object in one of the snapshot's files as its line has it, with the line; *on_bad* hears of damage."""
     number = offset = 0
     try:
         with snapshot.open(file) as stream:
             for number, (offset, line) in enumerate(lines_of(stream, file.end), 1):
+                place = RawLine(number, offset, line)
                 try:
                     record = parse_line(line)
                 except ValueError as error:
                     if not (file.is_live and is_unfinished(line)):
                         on_bad(BadLine(file.path, number, offset, str(error)))
+                    for record in records_in(line):
+                        yield place, record
                     continue
-                yield record
+                yield place, record
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         on_bad(BadLine(file.path, number + 1, offset, f"the compressed file is damaged here: {error}"))
     except OSError as error:

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from helpers import run_child
 from ai_response_logging import reader
 from ai_response_logging._journal import Journal
 from ai_response_logging._options import Options
+from ai_response_logging._shapes import to_original
 from ai_response_logging.errors import LogReadError
+from ai_response_logging.filters import Filters
 from ai_response_logging.reader import BadLine, LogSnapshot, log_files, parse_line, read_log
 from ai_response_logging.record import seal, tail_of
 from ai_response_logging.verify import verify_log
@@ -262,13 +265,44 @@ def test_line_that_is_no_json_object_is_a_value_error(line: bytes):
         parse_line(line)
 
 
-def test_real_lines_in_older_shapes_pass_through(sample_path: Path):
+def test_real_lines_in_older_shapes_are_records_of_today_and_go_back_exactly(sample_path: Path):
     """
-    Every real line of the older shapes is read as it is.
+    Every real line of the older shapes is a flat record, and from it comes the very object of the line.
     """
-    lines = sample_path.read_bytes().splitlines()
+    lines = [json.loads(line) for line in sample_path.read_bytes().splitlines()]
 
-    assert list(read_log(sample_path, on_bad=pytest.fail)) == [json.loads(line) for line in lines]
+    records = list(read_log(sample_path, on_bad=pytest.fail))
+
+    assert [to_original(record) for record in records] == lines
+    assert [record["source_format"]["line"] for record in records] == list(range(1, len(lines) + 1))
+    for record in records:
+        assert record["schema_version"] == "1.0"
+        assert not [name for name, value in record.items() if isinstance(value, dict) and name in _FLAT]
+
+
+_FLAT = {"question", "response", "platform", "model", "latency_ms", "success", "execution_id", "question_index"}
+
+
+def test_mixed_shapes_and_damage_in_one_file_are_read_as_one_log(log_path: Path):
+    """
+    Old and new lines, whole records glued to pieces, doubled lines: each record once, or twice where it stands twice.
+    """
+    old = b'{"timestamp":"2025-01-02T03:04:05","question":"q","response":"a","platform":"kimi","success":true}'
+    new = seal(b'{"schema_version":"1.0","record_id":"n","success":false,"event":"response"', tail_of("w"), 0)[:-1]
+    lines = [old, new, new[:40] + old, bytes(10) + new, b'{"response":"\xff"}', b"[1]", new, new[:30]]
+    log_path.write_bytes(b"\n".join(lines))
+    bad: list[BadLine] = []
+
+    records = list(read_log(log_path, on_bad=bad.append, assume_timezone=timezone(timedelta(hours=8))))
+
+    assert [record["schema_version"] for record in records] == ["1.0"] * 5
+    assert [record.get("platform") for record in records] == ["kimi", None, "kimi", None, None]
+    assert records[0]["timestamp"] == "2025-01-01T19:04:05.000000Z"
+    assert records[2]["source_format"]["line"] == 3
+    assert records[0]["record_id"] == records[2]["record_id"]
+    assert [one.line for one in bad] == [3, 4, 5, 6]
+    wanted = Filters(platform="moonshot", failed=False)
+    assert [record["provider"] for record in read_log(log_path, filters=wanted)] == ["moonshot"] * 2
 
 
 # --- beside a living writer ------------------------------------------------------------------------------------

@@ -13,16 +13,16 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from ..reader import MAX_LINE_BYTES, is_unfinished, parse_line
+from .._parse import STARTS, objects_in, parse_line
+from .._shapes import has_older_shape
+from ..reader import MAX_LINE_BYTES, is_unfinished
 from ..record import CHECKSUM_MARK, OWN_FIELDS, ResponseFields, checksum
 
 __all__ = ["Finding", "claims_in", "judge_line"]
 
-_FAILED_STARTS: Final = 100  # of records inside one line, before the search is given up
 _LISTED: Final = 5  # places named in a detail
 _CLAIMS_A_LINE: Final = 10_000
 _MARK_AT: Final = -(len(CHECKSUM_MARK) + 8 + 2)  # ,"checksum":"89abcdef"}
-_START: Final = re.compile(rb'\{"(?:schema_version|record_id|timestamp|version)"\s*:')
 _TAIL: Final = re.compile(rb',"writer_id":("(?:[^"\\]|\\.)*"),"seq":(\d{1,18}),"checksum":"[0-9a-f]{8}"\}')
 # A quote inside a text is escaped, so these can only be keys: what lacks them all is no piece of a record.
 _KNOWN_KEY: Final = re.compile(
@@ -66,7 +66,7 @@ def _judge(body: bytes, at: int) -> Finding:
 def _judge_object(record: dict[str, Any], body: bytes) -> Finding:
     is_older = not _is_ours(record, body)
     if is_older:
-        if not _has_older_shape(record):
+        if not has_older_shape(record):
             return Finding("foreign", "an object, but without the fields of a record")
     elif fault := _checksum_fault(body):
         return Finding("checksum", fault)
@@ -78,10 +78,6 @@ def _judge_object(record: dict[str, Any], body: bytes) -> Finding:
 def _is_ours(record: dict[str, Any], body: bytes) -> bool:
     # Any one of the three: a line must not pass as an older one because damage hit the first of them.
     return "schema_version" in record or "writer_id" in record or body[_MARK_AT:-10] == CHECKSUM_MARK
-
-
-def _has_older_shape(record: dict[str, Any]) -> bool:
-    return ("question" in record or "response" in record) and ("timestamp" in record or "version" in record)
 
 
 def _checksum_fault(body: bytes) -> str:
@@ -127,13 +123,12 @@ def _once_each(pairs: list[tuple[str, object]]) -> None:
         raise _DoubledKeyError(next(key for key in keys if keys.count(key) > 1))
 
 
-_SCANNER: Final = json.JSONDecoder()
 _PAIRS: Final = json.JSONDecoder(object_pairs_hook=_once_each)
 
 
 def _judge_broken(body: bytes, at: int, reason: str) -> Finding:
     """Judge a line that is not one JSON object."""
-    starts = len(_START.findall(body))
+    starts = len(STARTS.findall(body))
     inside = _records_inside(body, at) if starts else []
     where = f"; whole records in it: {_listed(inside)}" if inside else ""
     if b"\0" in body:
@@ -146,7 +141,7 @@ def _judge_broken(body: bytes, at: int, reason: str) -> Finding:
         return Finding("glued", f"pieces of {starts} records on one line, none of them whole")
     if body.startswith(b"{") and _runs_out(body):
         return Finding("torn", f"it ends in the middle of a record, after {len(body):,} bytes of it")
-    return _judge_piece(body, reason, is_headed=_START.match(body) is not None)
+    return _judge_piece(body, reason, is_headed=STARTS.match(body) is not None)
 
 
 def _judge_piece(body: bytes, reason: str, *, is_headed: bool) -> Finding:
@@ -182,20 +177,7 @@ def _runs_out(body: bytes) -> bool:
 
 def _records_inside(body: bytes, at: int) -> list[tuple[int, int]]:
     """Return where in the file whole records stand within one broken line, as (first byte, byte behind)."""
-    text = body.decode("latin-1")  # one character a byte, so that positions are bytes
-    found: list[tuple[int, int]] = []
-    position = failed = 0
-    while failed < _FAILED_STARTS and (start := _START.search(body, position)):
-        try:
-            _, end = _SCANNER.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            failed += 1
-            position = start.end()
-            continue
-        if _is_whole(body[start.start() : end]):
-            found.append((at + start.start(), at + end))
-        position = end
-    return found
+    return [(at + start, at + end) for start, end in objects_in(body) if _is_whole(body[start:end])]
 
 
 def _is_whole(body: bytes) -> bool:
