@@ -14,7 +14,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from ..errors import AIResponseLoggingError, ConfigError, LogReadError, MissingExtraError
-from . import config, demo, matrix, replay, run, verify
+from . import config, demo, export, matrix, replay, run, verify
 from ._console import (
     EXIT_EXTRA_MISSING,
     EXIT_NOT_WELL,
@@ -51,6 +51,7 @@ app.command()(run.run)
 app.command()(matrix.matrix)
 app.command()(verify.verify)
 app.command()(replay.replay)
+app.command()(export.export)
 app.add_typer(config.app, name="config")
 
 
