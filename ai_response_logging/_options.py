@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from ._redaction_rules import DEFAULT_RULES, rules_of
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ _RANGES: Final[dict[str, tuple[type, float, float, str]]] = {
     "retain_days": (float, 0, 100_000, "days that a rotated file is kept; 0 keeps all"),
     "max_total_bytes": (int, 0, _SIZE, "bytes that the log and its rotated files may have together; 0 for any"),
     "journal_max_bytes": (int, 1 << 20, _SIZE, "bytes that a process's journal may take on the disk"),
+    "max_inline_bytes": (
+        int,
+        0,
+        _SIZE,
+        "bytes of a line beyond which large texts go to files of their own; 0 for never",
+    ),
     "file_mode": (int, 0, 0o777, "permissions of files, octal"),
     "directory_mode": (int, 0, 0o777, "permissions of directories, octal"),
 }
@@ -71,6 +78,8 @@ class Options:
     directory_mode: int = 0o700
     journal_directory: str | None = None
     journal_max_bytes: int = 64 << 20
+    max_inline_bytes: int = 1 << 20
+    redact: Any = DEFAULT_RULES
 
     def __post_init__(self) -> None:
         for name in _RANGES:
@@ -81,6 +90,7 @@ class Options:
         if self.durability not in DURABILITIES:
             raise _complaint("durability", f"one of {', '.join(DURABILITIES)}", self.durability)
         object.__setattr__(self, "when", _unit_of_time(self.when))
+        object.__setattr__(self, "redact", rules_of(self.redact))
         object.__setattr__(self, "journal_directory", _directory("journal_directory", self.journal_directory))
         for name in ("compress", "utc"):
             if not isinstance(getattr(self, name), bool):

@@ -6,13 +6,10 @@ Pure, but for the environment variable that holds a key.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Final
 
 from .errors import ConfigError
@@ -28,7 +25,7 @@ _HMAC_DIGITS: Final = 32  # of 64: 128 bits tell a billion users apart
 # --- what a secret looks like ------------------------------------------------------------------------------------
 
 # Keys of the known providers.  What stands before must not go on to the left: "risk-management" has an "sk-" in it.
-_KEYS: Final = re.compile(
+_KEYS: Final = (
     r"(?<![A-Za-z0-9])(?:"
     r"sk-(?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{16,}"  # OpenAI, Anthropic, DeepSeek, Moonshot, OpenRouter, DashScope, ...
     r"|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}"  # Stripe
@@ -40,21 +37,19 @@ _KEYS: Final = re.compile(
     r"|eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"  # a JSON web token
     r")"
 )
-_BEARER: Final = re.compile(r"(?i)(?<=\bbearer )[A-Za-z0-9_-]{19,}[A-Za-z0-9._~+/=-]*")
-_BASIC: Final = re.compile(r"(?<=\b[Bb]asic )(?=[A-Za-z]*[0-9])[A-Za-z0-9_-]{19,}[A-Za-z0-9+/=]*")
-_PRIVATE_KEY: Final = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
-)
-_URL_PASSWORD: Final = re.compile(r"(?<=://)[^\s/?#:@]*:([^\s/?#@]+)(?=@)")
-_URL_PARAMETER: Final = re.compile(
+_BEARER: Final = r"(?i)(?<=\bbearer )[A-Za-z0-9_-]{19,}[A-Za-z0-9._~+/=-]*"
+_BASIC: Final = r"(?<=\b[Bb]asic )(?=[A-Za-z]*[0-9])[A-Za-z0-9_-]{19,}[A-Za-z0-9+/=]*"
+_PRIVATE_KEY: Final = r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+_IN_URL: Final = r"(?<=://)[^\s/?#:@]*:([^\s/?#@]+)(?=@)"
+_URL_PARAMETER: Final = (
     r"(?i)[?&](?:api[_-]?key|key|access[_-]?token|token|client[_-]?secret|secret|password|sig|signature)=([^&#\s\"']+)"
 )
-_EMAIL: Final = re.compile(r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}")
-_PHONE: Final = re.compile(
+_EMAIL: Final = r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}"
+_PHONE: Final = (
     r"(?<![\d.])(?:\+?86[- ]?)?1[3-9]\d(?:[- ]?\d{4}){2}(?![\d.])"  # a Chinese mobile number
     r"|(?<![\d.])\+\d{1,3}(?:[-. ]?\(?\d{2,4}\)?){2,4}(?!\d)"  # any other with its country
 )
-_CHINESE_ID: Final = re.compile(
+_CHINESE_ID: Final = (
     r"(?<![0-9A-Za-z])[1-9]\d{5}(?:18|19|20)\d{2}(?:0\d|1[0-2])(?:[0-2]\d|3[01])\d{3}[\dXx](?![0-9A-Za-z])"
 )
 _ID_WEIGHTS: Final = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
@@ -80,7 +75,8 @@ class Rule:
 
     Attributes:
         name: As it stands in ``redacted``.
-        patterns: Each with the number of the group that is taken out, 0 for all of it.
+        patterns: Regular expressions, each with the number of the group that is taken out, 0 for all of it. They are
+            compiled when the first record comes that may have something in it: that takes milliseconds.
         path: Keys joined by points, ``*`` for any; the value there is taken out whole. Empty: nowhere.
         names: Keys, at any depth, whose values are taken out whole: in small letters, without ``-`` and ``_``.
         is_right: Asked about each match.
@@ -89,7 +85,7 @@ class Rule:
     """
 
     name: str
-    patterns: tuple[tuple[re.Pattern[str], int], ...] = ()
+    patterns: tuple[tuple[str, int], ...] = ()
     path: tuple[str, ...] = ()
     names: frozenset[str] = frozenset()
     is_right: Callable[[str], bool] | None = None
@@ -101,8 +97,10 @@ class Rule:
         if self.action == "drop":
             return ""
         if self.action == "hmac":
+            import hmac  # milliseconds that only those pay who ask for it
+
             # The same text gives the same name, so that one user's records can still be told from another's.
-            return f"hmac-sha256:{hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()[:_HMAC_DIGITS]}"
+            return f"hmac-sha256:{hmac.new(self.key, text.encode(), 'sha256').hexdigest()[:_HMAC_DIGITS]}"
         return f"[redacted:{self.name}]"
 
 
@@ -112,7 +110,7 @@ BUILT_IN: Final[Mapping[str, Rule]] = {
         Rule(
             "secrets",
             (
-                (_PRIVATE_KEY, 0), (_URL_PASSWORD, 1), (_URL_PARAMETER, 1), (_BEARER, 0), (_BASIC, 0), (_KEYS, 0),
+                (_PRIVATE_KEY, 0), (_IN_URL, 1), (_URL_PARAMETER, 1), (_BEARER, 0), (_BASIC, 0), (_KEYS, 0),
             ),
             names=_SECRET_NAMES,
         ),
@@ -151,14 +149,15 @@ def rules_of(option: Any) -> tuple[Rule, ...]:
 
 
 def _rule_of(given: Any) -> Rule:
+    if isinstance(given, Rule):  # options that were checked before
+        return given
     if isinstance(given, str):
         return _built_in(given)
     if not isinstance(given, Mapping):
         raise _complaint(f"the name of a rule ({', '.join(BUILT_IN)}) or a mapping", given)
     for key in given:
         if key not in _RULE_KEYS:
-            near = get_close_matches(str(key), _RULE_KEYS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"a rule has {', '.join(_RULE_KEYS)}"
+            hint = _nearest(key, _RULE_KEYS) or f"a rule has {', '.join(_RULE_KEYS)}"
             raise ConfigError(f"a rule of redact has no {key!r}: {hint}", "redact")
     kinds = [kind for kind in _KINDS if kind in given]
     if len(kinds) != 1:
@@ -174,9 +173,15 @@ def _rule_of(given: Any) -> Rule:
 def _built_in(name: object) -> Rule:
     if name in BUILT_IN:
         return BUILT_IN[name]  # type: ignore[index]  # it is one of its keys
-    near = get_close_matches(str(name), BUILT_IN, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(BUILT_IN)}"
+    hint = _nearest(name, BUILT_IN) or f"there are {', '.join(BUILT_IN)}"
     raise ConfigError(f"redact has no rule {name!r}: {hint}", "redact")
+
+
+def _nearest(name: object, names: Iterable[str]) -> str:
+    from difflib import get_close_matches  # 3 ms that only a mistake is worth
+
+    near = get_close_matches(str(name), list(names), n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _by_pattern(pattern: object) -> Rule:
@@ -186,7 +191,7 @@ def _by_pattern(pattern: object) -> Rule:
         raise ConfigError(f"redact: {pattern!r} is no regular expression: {error}", "redact") from error
     if compiled.match(""):
         raise ConfigError(f"redact: the pattern {pattern!r} finds the empty text, so it would be everywhere", "redact")
-    return Rule("pattern", ((compiled, 1 if compiled.groups else 0),))
+    return Rule("pattern", ((compiled.pattern, 1 if compiled.groups else 0),))
 
 
 def _by_path(path: object) -> Rule:

@@ -10,7 +10,6 @@ thousand times is one file.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import threading
@@ -69,7 +68,7 @@ class BlobStore:
         Raises:
             OSError: It could not be kept; nothing half-written stands under its name.
         """
-        digest = hashlib.sha256(text).hexdigest()
+        digest = _digest_of(text)
         path = blob_path(self._log, digest)
         make_directory(os.path.dirname(path), self._directory_mode, self._log)
         if not self._is_there(path, len(text)):
@@ -114,6 +113,12 @@ class BlobStore:
         while name != self._log and len(name) > len(self._log):  # its name, and those of the directories above it
             sync_directory(name)
             name = os.path.dirname(name)
+
+
+def _digest_of(text: bytes) -> str:
+    import hashlib  # milliseconds that only those pay who have large texts
+
+    return hashlib.sha256(text).hexdigest()
 
 
 def _write_all(descriptor: int, text: bytes) -> None:
@@ -219,6 +224,6 @@ def _read(path: str, digest: str) -> str | None:
         return None
     except OSError as error:
         raise LogReadError(path, error.strerror or str(error)) from error
-    if hashlib.sha256(data).hexdigest() != digest:
+    if _digest_of(data) != digest:
         raise LogReadError(path, "it is not the text that was kept here: its SHA-256 is another one")
     return data.decode()

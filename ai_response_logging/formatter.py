@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
+from ._cleaning import SECRETS_ONLY, Cleaner
 from ._formatter_options import NOT_EXTRA, FieldsFormatter, copy_of, created_us
 from ._plain import has_unfaithful_null, plain_fields
 from .record import (
@@ -140,8 +141,8 @@ class AIResponseFormatter(FieldsFormatter):
             self._own_pid, self._own_tail, self._own_lines = os.getpid(), tail_of(new_writer_id()), count()
         return seal(self.encode(record).body, self._own_tail, next(self._own_lines)).decode().removesuffix("\n")
 
-    def encode(self, record: logging.LogRecord) -> Encoded:
-        """Return *record* encoded; never raises for a value in it."""
+    def encode(self, record: logging.LogRecord, cleaner: Cleaner = SECRETS_ONLY) -> Encoded:
+        """Return *record* encoded, as *cleaner* leaves it; never raises for a value in it."""
         named: list[dict[str, str]] = []
         message = record.msg if type(record.msg) is str and record.args is _NO_ARGS else self._message_of(record, named)
         if self._is_plain and not _is_dict(record.msg):
@@ -159,24 +160,31 @@ class AIResponseFormatter(FieldsFormatter):
             fields = self._fields_by_options(known, message_dict, named)
             plan = _plan_of(fields)
         about = (record.levelname, record.name, message, _pid_of(record), record.threadName)
-        return self._encode(fields, plan, record.created, about, named)
+        return self._encode(fields, plan, record.created, about, named, cleaner)
 
-    def encode_fields(self, fields: dict[str, Any], head: Head) -> Encoded:
+    def encode_fields(self, fields: dict[str, Any], head: Head, cleaner: Cleaner = SECRETS_ONLY) -> Encoded:
         """
         Return *fields* encoded behind *head*, as the options want them.
 
         Args:
             fields: The application's fields; the dict is ours to change, its values are not.
             head: What stands before them.
+            cleaner: What goes over them before anything keeps them.
         """
         named: list[dict[str, str]] = []
         if not self._is_plain:
             given = {key: value for key, value in fields.items() if value is not None}
             fields = self._fields_by_options(_record_of(head), given, named)
-        return self._encode(fields, _plan_of(fields), head[0], head[1:], named)
+        return self._encode(fields, _plan_of(fields), head[0], head[1:], named, cleaner)
 
-    def _encode(
-        self, fields: dict[str, Any], plan: _Plan, created: float, about: _About, named: list[dict[str, str]]
+    def _encode(  # noqa: PLR0917  once a record: no object only to hold them
+        self,
+        fields: dict[str, Any],
+        plan: _Plan,
+        created: float,
+        about: _About,
+        named: list[dict[str, str]],
+        cleaner: Cleaner,
     ) -> Encoded:
         if plan.own:
             _set_aside(fields, plan.own)
@@ -191,10 +199,13 @@ class AIResponseFormatter(FieldsFormatter):
             record_id = uuid7(micros // 1000, about[3])
             quoted = b'"%b"' % record_id.encode("ascii")
         event = fields.pop("event", None) if plan.has_event else None
-        circumstances = self._circumstances(about, event, named)
+        taken: list[dict[str, str]] = []
+        circumstances = self._circumstances(about, event, named, taken, cleaner)
         text = None if named else _short_way(fields, plan)
-        if text is None:
-            text = self._careful_way(fields, named)
+        if text is not None:
+            text = cleaner.clean(text, fields, taken)
+        else:
+            text = cleaner.clean(self._careful_way(fields, named), None, taken)
         second, micro = divmod(micros, 1_000_000)
         before, between = _times_of(second)
         digits = b"%06d" % micro
@@ -211,7 +222,9 @@ class AIResponseFormatter(FieldsFormatter):
             plain["encode_errors"] = named
         return orjson.dumps(plain)
 
-    def _circumstances(self, about: _About, event: object, named: list[dict[str, str]]) -> bytes:
+    def _circumstances(
+        self, about: _About, event: object, named: list[dict[str, str]], taken: list[dict[str, str]], cleaner: Cleaner
+    ) -> bytes:
         """Return what stands between a line's times and its fields; the same for nearly all lines of a thread."""
         level, logger, message, pid, thread = about
         if event is None and type(message) is str and len(message) <= _USUAL_BYTES:
@@ -221,9 +234,15 @@ class AIResponseFormatter(FieldsFormatter):
                 pass
         made = b',"event":%b,"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b,' % (
             _quote(event if _is_given(event) else "response", "event", named), _name(level), _name(logger),
-            _quote(message, "message", named), self._host, pid, _name(thread),
+            _quote(cleaner.message(message, taken), "message", named), self._host, pid, _name(thread),
         )  # fmt: skip
-        if event is None and not named and len(message) <= _USUAL_BYTES and _PLAIN.issuperset(map(type, about)):
+        if (
+            event is None
+            and not named
+            and not taken
+            and len(message) <= _USUAL_BYTES
+            and _PLAIN.issuperset(map(type, about))
+        ):
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known[about] = made

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ._cleaning import SECRETS_ONLY, Cleaner
 from ._fork import notice_fork
 from ._options import Options
 from ._pipeline import Pipeline, pipeline_on
@@ -63,17 +64,21 @@ class ResponseQueueHandler(logging.handlers.QueueHandler):
         self._encoder = fmt or AIResponseFormatter()
         super().setFormatter(self._encoder)
 
+    @property
+    def _cleaner(self) -> Cleaner:
+        return self._pipeline.writer.cleaner if self._pipeline else SECRETS_ONLY
+
     def prepare(self, record: logging.LogRecord) -> PreparedRecord:
         """Return *record* with its line encoded: what is changed in its values after this call does not show."""
         notice_fork(record.process)
-        encoded = self._encoder.encode(record)
+        encoded = self._encoder.encode(record, self._cleaner)
         return PreparedRecord.of(record.__dict__ if self._pipeline else _portable(record, encoded), encoded)
 
     def prepare_fields(self, fields: dict[str, Any]) -> PreparedRecord:
         """Return *fields* as a prepared record, without a LogRecord."""
         head = current_head(_MESSAGE, "INFO", LOGGER_NAME)
         notice_fork(head.pid)
-        return PreparedRecord.of({}, self._encoder.encode_fields(fields, head))
+        return PreparedRecord.of({}, self._encoder.encode_fields(fields, head, self._cleaner))
 
     def enqueue(self, record: PreparedRecord) -> None:  # type: ignore[override]  # prepare() made it one
         """Hand *record* to the listener; write it here if the queue is full or nobody listens."""
@@ -96,7 +101,8 @@ class AIResponseHandler(logging.Handler):
             ``close_timeout`` (s, 10), ``max_bytes`` and ``when`` (0 and "": never rotate), ``interval`` (1), ``utc``
             (False), ``compress`` (False), ``backup_count``, ``retain_days`` and ``max_total_bytes`` (0: keep all
             that was rotated), ``file_mode`` (0600), ``directory_mode`` (0700), ``journal_directory`` (None: beside the
-            log), ``journal_max_bytes`` (64 MiB).
+            log), ``journal_max_bytes`` (64 MiB), ``max_inline_bytes`` (1 MiB: of a longer line the largest texts go to
+            ``<filename>.blobs/``; 0 for never), ``redact`` (``["secrets"]``; false takes nothing out).
 
     Raises:
         ConfigError: An option is wrong, or the log cannot stand where it is to.

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime, time
+from types import NoneType
 from typing import Any, Final
 
 from ._redaction_rules import MARKS, Rule
@@ -25,7 +27,7 @@ _RUNS: Final = bytes(0x61 if byte in _RUN_BYTES else 0x20 for byte in range(256)
 _RUN: Final = b"a" * 19  # each of _KEYS, _BEARER and _BASIC has one; so has a private key, in its base64
 _LONGEST_SEARCHED: Final = 512  # bytes of a run; a picture in base64 is one of a megabyte ...
 _START_SEARCHED: Final = 128  # ... and only its beginning is looked at
-_LIKE_A_KEY: Final = re.compile(
+_LIKE_A_KEY: Final = (
     rb"sk-|[srp]k_(?:live|test)_|AIza|AKI[AD]|ASIA|LTAI|ALTAK-|gsk_|hf_|r8_|gh[pousr]_|github_pat_|npm_"
     rb"|xai-|pplx-|nvapi-|glpat-|xox[abeprs]-|fw-|tgp_v1-|eyJ|[0-9a-f]{32}"
 )
@@ -49,23 +51,12 @@ def _may_hold_secrets(line: bytes) -> bool:
         end = runs.find(b" ", at)
         end = len(runs) if end < 0 else end
         till = end if end - at <= _LONGEST_SEARCHED else at + _START_SEARCHED
-        if _LIKE_A_KEY.search(line, at, till) or line[max(at - 7, 0) : at].lower().endswith((b"bearer ", b"basic ")):
+        if re.compile(_LIKE_A_KEY).search(line, at, till) or line[max(at - 7, 0) : at].lower().endswith(
+            (b"bearer ", b"basic ")
+        ):
             return True
         at = runs.find(_RUN, end)
     return b" PRIVATE KEY-----" in line
-
-
-def _may_name_secrets(line: bytes) -> bool:
-    """Say whether *line* may have a key of :data:`_SECRET_NAMES`; each of those ends in one of these words."""
-    low = line.lower()
-    return (
-        b'key"' in low
-        or b'token"' in low
-        or b'secret"' in low
-        or b'word"' in low
-        or b'passwd"' in low
-        or (b'cookie"' in low or b'authorization"' in low)
-    )
 
 
 def _always(line: bytes) -> bool:  # noqa: ARG001  a hint like the others
@@ -91,40 +82,46 @@ class Redactor:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = tuple(rules)
-        self._patterns = [(rule, pattern, group) for rule in rules for pattern, group in rule.patterns]
         self._paths = [rule for rule in rules if rule.path]
         self._named = [rule for rule in rules if rule.names]
         self._hints = [_HINTS.get(rule.name, _always) for rule in rules if rule.patterns]
         # Keys that no rule wants at the top of a record: applications use a few, again and again.
         self._harmless: set[str] = set()
 
-    def suspects(self, keys: Mapping[str, object], line: bytes, nested: Sequence[bytes] = ()) -> bool:
+    def suspects(self, fields: Mapping[str, object], line: bytes) -> bool:
         """
         Say whether a record may hold something to take out; quick, and never no where :meth:`redact` would find it.
 
         Args:
-            keys: The record's fields.
+            fields: The record's fields.
             line: The same as JSON text.
-            nested: The JSON text of those fields that have keys of their own.
         """
-        return (
-            any(hint(line) for hint in self._hints)
-            or not (self._harmless.issuperset(keys) or self._all_harmless(keys))
-            or (bool(nested) and bool(self._named) and any(map(_may_name_secrets, nested)))
-        )
+        return any(hint(line) for hint in self._hints) or not self._all_harmless(fields)
 
-    def _all_harmless(self, keys: Mapping[str, object]) -> bool:
-        for key in keys:
-            # A key of a class of its own may be anything: it gets the close look.
-            if (
-                type(key) is not str
-                or self._whole(key, (key,))
-                or any(rule.path[0] in {key, "*"} for rule in self._paths)
-            ):
+    def _all_harmless(self, fields: Mapping[str, object]) -> bool:
+        """Say whether no key, however deep, is one that a rule wants; no recursion, as below."""
+        if not (self._named or self._paths):
+            return True
+        waiting: list[Any] = [fields]
+        while waiting:
+            container = waiting.pop()
+            if type(container) is dict:
+                if not self._harmless.issuperset(container) and any(map(self._is_wanted, container)):
+                    return False
+                waiting += [value for value in container.values() if type(value) not in _LEAVES]
+            elif type(container) is list:
+                waiting += [value for value in container if type(value) not in _LEAVES]
+            else:  # already JSON text, or of a class that only a close look tells
                 return False
-        if len(self._harmless) < _MOST_KEYS:
-            self._harmless.update(keys)
         return True
+
+    def _is_wanted(self, key: object) -> bool:
+        # A key of a class of its own may be anything: it gets the close look.
+        if type(key) is not str or self._whole(key, (key,)) or any(rule.path[0] in {key, "*"} for rule in self._paths):
+            return True
+        if len(self._harmless) < _MOST_KEYS:
+            self._harmless.add(key)
+        return False
 
     def redact(self, fields: dict[str, Any]) -> list[dict[str, str]]:
         """
@@ -152,7 +149,7 @@ class Redactor:
 
     def text(self, text: str, path: tuple[str, ...], taken: list[dict[str, str]]) -> str:
         """Return *text* without what the rules' patterns find in it; what that was is added to *taken*."""
-        for rule, pattern, group in self._patterns:
+        for rule, pattern, group in self._patterns():
             pieces, end = [], 0
             for match in pattern.finditer(text):
                 found = match[group]
@@ -163,6 +160,11 @@ class Redactor:
                 text = "".join([*pieces, text[end:]])
                 _note(taken, path, rule)
         return text
+
+    def _patterns(self) -> Iterator[tuple[Rule, re.Pattern[str], int]]:
+        for rule in self._rules:
+            for pattern, group in rule.patterns:
+                yield rule, re.compile(pattern), group
 
     def _whole(self, key: str, path: tuple[str, ...]) -> Rule | None:
         """Return the rule that takes the value under *key*, at *path*, whatever it is."""
@@ -183,6 +185,7 @@ class Redactor:
 
 
 _MOST_KEYS: Final = 4096
+_LEAVES: Final = frozenset({str, int, float, bool, NoneType, datetime, date, time})
 
 
 def _items(container: dict[str, Any] | list[Any]) -> list[tuple[Any, Any]]:

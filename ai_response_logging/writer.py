@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _append, _lock
 from ._caller import CallerFileHandler
+from ._cleaning import cleaner_for
 from ._fork import forget_in_child, notice_fork
 from ._journal_format import Intent, seq_of
 from ._journalling import FAULTS
@@ -87,6 +88,7 @@ class BatchFileHandler(CallerFileHandler):
     def configure(self, options: Options) -> None:
         """Take *options* from the next write on."""
         self.options = options
+        self.cleaner = cleaner_for(self.baseFilename, options)
         self.maxBytes, self.backupCount = options.max_bytes, options.backup_count
         self.queue.max_size, self.queue.max_bytes = options.queue_max_size, options.queue_max_bytes
         self.queue.batch_size = options.batch_size if options.flush_interval else 1
@@ -117,7 +119,7 @@ class BatchFileHandler(CallerFileHandler):
     def prepare(self, record: logging.LogRecord) -> PreparedRecord:
         """Return *record* with its line encoded."""
         formatter = self.formatter if isinstance(self.formatter, AIResponseFormatter) else AIResponseFormatter()
-        return PreparedRecord.of(record.__dict__, formatter.encode(record))
+        return PreparedRecord.of(record.__dict__, formatter.encode(record, self.cleaner))
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:

@@ -1,0 +1,82 @@
+"""
+What happens to a record between its encoding and its keeping: secrets go, and texts too large for a line go elsewhere.
+
+Nearly every record passes with a look at its bytes; what has something in it is decoded, changed and encoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from ._redaction_rules import rules_of
+from .blobs import BlobStore, set_apart
+from .redaction import Redactor
+
+if TYPE_CHECKING:
+    from ._options import Options
+
+__all__ = ["SECRETS_ONLY", "Cleaner", "cleaner_for"]
+
+_Taken = list[dict[str, str]]
+
+
+class Cleaner:
+    """
+    Cleans the records of one log.
+
+    Args:
+        redactor: What it takes out.
+        most_bytes: Of a record's fields in JSON; 0 for any.
+        keep: Keeps a large text, see :class:`~.blobs.BlobStore`; None leaves each where it is.
+
+    Threads: Any.
+    """
+
+    def __init__(self, redactor: Redactor, most_bytes: int = 0, keep: Callable[[bytes], str] | None = None) -> None:
+        self._redactor, self._most_bytes, self._keep = redactor, most_bytes, keep
+
+    def message(self, message: Any, taken: _Taken) -> Any:
+        """Return *message* as it may be kept; what was taken out of it is added to *taken*."""
+        if type(message) is not str or not self._redactor.suspects({}, message.encode("utf-8", "replace")):
+            return message
+        return self._redactor.text(message, ("message",), taken)
+
+    def clean(self, text: bytes, fields: dict[str, Any] | None, taken: _Taken) -> bytes:
+        """
+        Return *text*, a record's fields as JSON, as it may be kept.
+
+        Args:
+            text: An object.
+            fields: What it was made of; None where that is not what stands in it.
+            taken: What was taken out of other parts of the record.
+        """
+        if taken or fields is None or self._redactor.suspects(fields, text):
+            plain = orjson.loads(text)
+            taken += self._redactor.redact(plain)
+            if taken:
+                plain["redacted"] = taken
+                text = orjson.dumps(plain)
+        if self._keep is not None and len(text) > self._most_bytes > 0:
+            plain = orjson.loads(text)
+            if entries := set_apart(plain, self._most_bytes, len(text), self._keep):
+                plain["blobs"] = entries
+                text = orjson.dumps(plain)
+        return text
+
+
+SECRETS_ONLY: Final = Cleaner(Redactor(rules_of(None)))
+"""For who has no options: a formatter on a handler that is not ours."""
+
+
+def cleaner_for(log: str, options: Options) -> Cleaner:
+    """Return the cleaner for the log at *log*."""
+    store = BlobStore(
+        log,
+        file_mode=options.file_mode,
+        directory_mode=options.directory_mode,
+        is_synced=options.durability == "power",
+    )
+    return Cleaner(Redactor(options.redact), options.max_inline_bytes, store.keep)

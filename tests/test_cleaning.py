@@ -1,0 +1,164 @@
+"""Between a record's encoding and its keeping: :mod:`ai_response_logging._cleaning`, through real handlers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import read_lines
+
+from ai_response_logging import AIResponseFormatter, AIResponseHandler
+from ai_response_logging.blobs import bring_back, directory_of
+from ai_response_logging.errors import ConfigError
+from ai_response_logging.reader import read_log
+from ai_response_logging.verify import verify_log
+
+KEY = "sk-proj-0123456789abcdef0123456789ABCDEF"
+EXTRA = {
+    "question": f"Is {KEY} a key?",
+    "response": f"Do not show {KEY}.",
+    "error_message": f"Incorrect API key provided: {KEY}",
+    "metadata": {"headers": {"Authorization": f"Bearer {KEY}"}, "url": f"https://me:{KEY}@host/v1?key={KEY}"},
+    "messages": [{"role": "user", "content": [{"type": "text", "text": KEY}]}],
+    "other": {1, KEY},
+}
+
+
+def all_bytes(folder: Path) -> bytes:
+    """Return what is in all files below *folder*, names included."""
+    found = b""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            found += name.encode() + (Path(where) / name).read_bytes()
+    return found
+
+
+def records_of(log: Path, **options: Any) -> list[dict[str, Any]]:
+    """Log once through a real handler, and return what came of it."""
+    handler = AIResponseHandler(log, **options)
+    logger = logging.Logger("test")  # noqa: LOG001  nobody else has it
+    logger.addHandler(handler)
+    logger.info("said %s", KEY, extra=EXTRA)
+    handler.close()
+    return read_lines(log)
+
+
+@pytest.mark.parametrize("durability", ["memory", "crash", "power"])
+def test_no_secret_is_in_any_file(tmp_path: Path, durability: str) -> None:
+    """Message, texts, metadata, nested messages, values that go the careful way: all are clean, and named."""
+    [record] = records_of(tmp_path / "log.jsonl", durability=durability)
+    assert KEY.encode() not in all_bytes(tmp_path)
+    assert record["message"] == "said [redacted:secrets]"
+    assert record["question"] == "Is [redacted:secrets] a key?"
+    assert record["metadata"]["headers"] == {"Authorization": "[redacted:secrets]"}
+    paths = {entry["path"] for entry in record["redacted"]}
+    assert {
+        "message",
+        "question",
+        "error_message",
+        "metadata.headers.Authorization",
+        "messages.0.content.0.text",
+    } <= paths
+    assert verify_log(tmp_path / "log.jsonl").whole
+
+
+def test_a_killed_process_leaves_no_secret_in_its_journal(tmp_path: Path) -> None:
+    """What is in the journal is what would be in the log."""
+    program = (
+        f"import logging, os\nfrom ai_response_logging import AIResponseHandler\n"
+        f"handler = AIResponseHandler({str(tmp_path / 'log.jsonl')!r}, flush_interval=1000)\n"
+        f"logger = logging.Logger('test')\nlogger.addHandler(handler)\n"
+        f"logger.info('x', extra={EXTRA!r})\nos.kill(os.getpid(), {signal.SIGKILL.value})"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == -9
+    [record] = read_log(tmp_path / "log.jsonl", missing_ok=True)
+    assert record["redacted"]
+    assert KEY.encode() not in all_bytes(tmp_path)
+
+
+def test_the_function_is_no_way_around(tmp_path: Path) -> None:
+    """``log_ai_response`` has no LogRecord, and the same rules."""
+    program = (
+        "from ai_response_logging import configure, log_ai_response\n"
+        f"configure('default', filename={str(tmp_path / 'log.jsonl')!r})\n"
+        f"log_ai_response(question={KEY!r}, response='r', platform='p', model='m', api_key={KEY!r})"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    [record] = read_lines(tmp_path / "log.jsonl")
+    assert (record["question"], record["api_key"]) == ("[redacted:secrets]", "[redacted:secrets]")
+
+
+def test_a_message_that_comes_again_is_named_each_time(tmp_path: Path) -> None:
+    """The usual messages are remembered; one with a secret in it is not."""
+    handler = AIResponseHandler(tmp_path / "log.jsonl")
+    for _ in range(2):
+        handler.handle(logging.makeLogRecord({"msg": KEY, "levelname": "INFO", "name": "n"}))
+    handler.close()
+    assert [record["redacted"] for record in read_lines(tmp_path / "log.jsonl")] == [
+        [{"path": "message", "rule": "secrets"}]
+    ] * 2
+
+
+def test_rules_are_options_of_the_handler(tmp_path: Path) -> None:
+    """``redact: false`` keeps all; other rules are added; a wrong one is said when the handler is made."""
+    [record] = records_of(tmp_path / "all.jsonl", redact=False)
+    assert record["question"] == EXTRA["question"]
+    assert "redacted" not in record
+    [record] = records_of(tmp_path / "drop.jsonl", redact=["secrets", {"path": "question", "action": "drop"}])
+    assert "question" not in record
+    with pytest.raises(ConfigError, match="redact has no rule 'secret': did you mean secrets"):
+        AIResponseHandler(tmp_path / "none.jsonl", redact=["secret"])
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_a_formatter_elsewhere_takes_secrets_out_as_well() -> None:
+    """On a handler that is not ours there are no options, so the default holds."""
+    line = AIResponseFormatter().format(logging.makeLogRecord({"msg": KEY, "question": KEY}))
+    assert KEY not in line
+    assert json.loads(line)["question"] == "[redacted:secrets]"
+
+
+def test_a_large_text_goes_to_a_file_of_its_own(tmp_path: Path) -> None:
+    """Beyond max_inline_bytes; readers bring it back, and the log stays whole."""
+    log = tmp_path / "log.jsonl"
+    picture = "data:image/png;base64," + "iVBORw0KGgo" * 200_000
+    handler = AIResponseHandler(log)
+    logger = logging.Logger("test")  # noqa: LOG001  nobody else has it
+    logger.addHandler(handler)
+    for _ in range(3):
+        logger.info("x", extra={"messages": [{"content": picture}], "response": "kurz"})
+    handler.close()
+    records = read_lines(log)
+    assert log.stat().st_size < 5_000
+    assert all(bring_back(record, str(log))["messages"] == [{"content": picture}] for record in records)
+    assert sum(len(names) for _, _, names in os.walk(directory_of(str(log)))) == 1
+    assert verify_log(log).whole
+
+
+def test_nothing_goes_elsewhere_when_that_is_not_wanted(tmp_path: Path) -> None:
+    """``max_inline_bytes: 0`` keeps each line whole, however long."""
+    handler = AIResponseHandler(tmp_path / "log.jsonl", max_inline_bytes=0)
+    handler.handle(logging.makeLogRecord({"msg": "x", "response": "x" * 3_000_000}))
+    handler.close()
+    [record] = read_lines(tmp_path / "log.jsonl")
+    assert len(record["response"]) == 3_000_000
+    assert not os.path.exists(directory_of(str(tmp_path / "log.jsonl")))
+
+
+def test_a_secret_in_a_large_text_is_in_no_file(tmp_path: Path) -> None:
+    """Taken out first, then set apart."""
+    handler = AIResponseHandler(tmp_path / "log.jsonl")
+    handler.handle(logging.makeLogRecord({"msg": "x", "response": "x " * 800_000 + KEY}))
+    handler.close()
+    assert KEY.encode() not in all_bytes(tmp_path)
+    [record] = read_lines(tmp_path / "log.jsonl")
+    assert record["blobs"]
