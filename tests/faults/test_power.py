@@ -258,11 +258,13 @@ def test_whoever_brings_home_a_journal_of_power_syncs_whatever_his_own_durabilit
 def test_interruption_at_a_sample_of_points_leaves_everything_in_order(tmp_path: Path, call: str, act: str):
     """An exception or a signal handler that logs, wherever it falls into a call at power: see test_interrupt.py."""
     child, seed = Path(__file__).with_name("_interrupted.py"), str(random.SystemRandom().randrange(1_000_000))
-    done = run_child(child, act, "signal,line", call, tmp_path, 6, seed, env={"DURABILITY": "power"}, timeout=60)
+    # A handler never runs between two lines with no call in between, as a trace function does: see LineQueue.put.
+    ways = "signal" if act == "log" else "signal,line"
+    done = run_child(child, act, ways, call, tmp_path, 6, seed, env={"DURABILITY": "power"}, timeout=60)
     result = json.loads(done.stdout)
 
     assert not result["problems"], f"seed {seed}: {json.dumps(result['problems'], indent=1)}"
-    assert result["fired"] >= 6
+    assert result["fired"] >= 3 * len(ways.split(","))
 
 
 def test_fork_in_the_middle_of_a_sync_leaves_a_child_that_logs(log_path: Path):
