@@ -18,6 +18,7 @@ from ._journal import Journal
 from ._journal_format import own_directory
 from ._journal_place import note_location
 from ._journal_read import journal_directories
+from ._kept import without_frames
 from ._shared_file import SharedFileHandler
 from .errors import LogPathError, WriteError
 
@@ -86,7 +87,7 @@ class JournallingFileHandler(SharedFileHandler):
         try:
             self.queue.keep_each(self._make_journal, directory)
         except FAULTS as error:
-            self.queue.keeper, self.queue.journal_error = None, error
+            self.queue.keeper, self.queue.journal_error = None, without_frames(error)
             self.faults.remember(str(error))
             return False
         finally:

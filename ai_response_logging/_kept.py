@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._journal_format import Intent
     from ._prepared import PreparedRecord
 
-__all__ = ["KeptLines"]
+__all__ = ["KeptLines", "without_frames"]
 
 _ROUNDS: Final = 20
 
@@ -58,7 +58,7 @@ class KeptLines:
         self.keeper: Journal | None = None
         """The journal, while :meth:`~._queue.LineQueue.put` stores each line in it; see :meth:`keep_each`."""
         self.journal_error: Exception | None = None
-        """Why lines are not kept, where they were to be."""
+        """Why lines are not kept, where they were to be; without frames, which would keep their locals alive."""
         self._mark_error: Exception | None = None
         self._syncs = GroupSync(self._sync_journal)
 
@@ -223,7 +223,7 @@ class KeptLines:
                 raise
             if journal.is_synced:
                 # What waits is durable nowhere else, until the log has been synced: it goes only behind that.
-                self._mark_error = error
+                self._mark_error = without_frames(error)
                 return
             if self.keeper is None and self.journal_error is None:
                 raise
@@ -235,7 +235,7 @@ class KeptLines:
         """Do without a journal that takes no marks, if it can be removed; what it may still tell would be doubled."""
         with self._stashing:
             with self.lock:  # behind a store that is being made: its descriptor is about to be closed
-                self.keeper, self.journal_error = None, error
+                self.keeper, self.journal_error = None, without_frames(error)
             try:
                 journal.remove()
             except OSError:
@@ -291,10 +291,16 @@ class KeptLines:
             return journal.sync(self.lock)
         except OSError as error:
             with self.lock:
-                self.keeper, self.journal_error = None, error
+                self.keeper, self.journal_error = None, OSError(*error.args)  # the one that goes on gets frames again
                 with suppress(OSError):
                     journal.begin_behind_synced()
             raise
+
+
+def without_frames(error: Exception) -> Exception:
+    """Return *error* to be kept: without the frames that it came through, whose locals are to end with the call."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 def _from(seq: int, lines: list[bytes]) -> list[bytes]:

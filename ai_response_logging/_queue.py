@@ -110,6 +110,7 @@ class LineQueue(KeptLines):
                     self._keep(self.keeper, line, seq, force=force)
                 except Exception as error:  # noqa: BLE001  a full stack too: it waits in memory, as without a journal
                     self.keeper, self.journal_error = None, error
+                    error.__traceback__ = error.__context__ = None  # as without_frames, without a call
             if waiting + 1 == (self.max_size >> 2 if self.is_gathering else self.batch_size):
                 # Not self.wake(): with the stack nearly full a call could raise, of a record that is taken already.
                 try:  # noqa: SIM105  the same
