@@ -101,9 +101,8 @@ class JournalFiles:
             self._open_marks(mark)
 
     def _open_marks(self, newest: Mark | None = None, *, is_ours: bool = False) -> int:
-        if self._is_closed or not (
-            is_ours or self._lock.is_ours()
-        ):  # without its lock another process may bring it home
+        # Without its lock another process may bring it home.
+        if self._is_closed or not (is_ours or self._lock.is_ours()):
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
         if self._marks is None or not self._marks.is_ours():
             name = self._path(mark_name(self.writer_id))

@@ -687,6 +687,27 @@ def test_lock_that_cannot_be_checked_is_freed_again(log_path: Path, handler: Sil
     assert ids_in(log_path) == ["a", "b"]
 
 
+def test_end_of_the_log_is_read_only_where_it_is_not_as_our_last_block_left_it(
+    log_path: Path, handler: Silent, monkeypatch: pytest.MonkeyPatch
+):
+    """What a killed writer has torn behind our last block is set aside; behind our own nothing needs to be read."""
+    read: list[int] = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *where: (read.append(1), pread(*where))[1])
+    put(handler, "a")
+    read.clear()
+    put(handler, "b")
+    assert not read
+    with log_path.open("ab") as torn:
+        torn.write(b'{"torn":')
+    put(handler, "c")
+
+    assert read
+    assert ids_in(log_path) == ["a", "b", "c"]
+    (aside,) = log_path.parent.glob("*.torn-*")
+    assert aside.read_bytes() == b'{"torn":'
+
+
 def test_forked_state_is_forgotten(log_path: Path, handler: Silent):
     """After a fork the child has no line, no number, no file and no fault of its parent's."""
     handler.queue.put(b'{"record_id":"parent"')
