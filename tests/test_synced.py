@@ -139,7 +139,7 @@ def test_block_is_appended_behind_the_syncs_of_its_lines_and_its_intent(
     queue, append_block, consume = handler._pipeline.queue, _append.append_block, handler._pipeline.queue.consume
     queue.put(b'{"record_id":"second"', force=True)  # a caller that has not come to its sync yet
     monkeypatch.setattr(_append, "append_block", lambda *a, **k: (syncs.made.append("append"), append_block(*a, **k)))
-    monkeypatch.setattr(queue, "consume", lambda count: (syncs.made.append("consume"), consume(count)))
+    monkeypatch.setattr(queue, "consume", lambda count, **how: (syncs.made.append("consume"), consume(count, **how)))
     syncs.made.clear()
     assert handler.flush()
 
@@ -407,9 +407,9 @@ def test_log_is_synced_before_its_lines_are_forgotten(
     queue = handler._pipeline.queue
     consume, before = queue.consume, list[list[str]]()
 
-    def noted(count: int) -> None:
+    def noted(count: int, *, is_ours: bool = False) -> None:
         before.append(syncs.made[:])
-        consume(count)
+        consume(count, is_ours=is_ours)
 
     monkeypatch.setattr(queue, "consume", noted)
     log(handler, "first")
