@@ -114,3 +114,14 @@ def test_tables_go_between_their_marks_and_nowhere_else(tmp_path: Path) -> None:
     assert page.read_text("utf-8") == "before\n<!-- here -->\nnew \\1\n<!-- end of here -->\nafter\n"
     with pytest.raises(SystemExit, match="needs one pair"):
         tables.write_into(page, "elsewhere", "new")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_ablation_names_what_each_part_of_a_call_costs() -> None:
+    """Each part of a call is measured alone, and what is left over is said for both ways to call."""
+    done = run_child(BENCHMARKS / "ablation_caller.py", "--rounds", 1, "--markdown", timeout=50)
+
+    rows = dict(row.strip("| ").split(" | ", 1) for row in done.stdout.splitlines() if row.startswith("| "))
+    assert float(rows["a call through the Logger"].split(" | ")[0]) > 0
+    assert {"checksum (CRC-32)", "left of the function's"} <= rows.keys()
