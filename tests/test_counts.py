@@ -234,9 +234,9 @@ def test_a_record_costs_a_small_multiple_of_the_limit_in_instructions(parts: dic
     totals = {name: re.search(r"^totals: (\d+)", text, re.MULTILINE) for name, text in parts.items()}
     cost = {name: int(total[1]) for name, total in totals.items() if total is not None}
 
-    # On 3.11: 2.80 and 1.70, the same within a hundredth on a busy machine.
-    assert cost["logger"] <= 3.1 * cost["limit"], cost
-    assert cost["function"] <= 1.9 * cost["limit"], cost
+    # On 3.11: 2.47 and 1.61, the same within a hundredth on a busy machine.
+    assert cost["logger"] <= 2.65 * cost["limit"], cost
+    assert cost["function"] <= 1.75 * cost["limit"], cost
 
 
 @pytest.mark.timeout(120)
