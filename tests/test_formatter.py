@@ -445,13 +445,27 @@ def test_what_the_caller_gave_is_not_changed_by_it() -> None:
     assert list(map(id, given)) == parts
     assert type(inner["pair"]) is tuple
 
+    lists: list[Any] = [[[1], 2], {"k": [3]}]
+    parts = list(map(id, lists))
+    AIResponseFormatter().encode(made(metadata={"k": lists}))
+    assert list(map(id, lists)) == parts
+
 
 def test_the_same_names_in_another_order_are_looked_at_anew(written: Written) -> None:
-    """What was found out of names in one order, that the third is a float, is not taken for those in another."""
-    written(made(model="m", count=1, score=0.5))
-    fields = written(made(count=1, score=float("nan"), model="m"))
+    """What was found out of names in one order, that the second is a float, is not taken for those in another."""
+    written(made(count=1, score=0.5))
+    fields = written(made(score=1, count=float("nan")))
 
-    assert (fields["score"], fields["encode_errors"][0]["path"]) == ("NaN", "score")
+    assert (fields["count"], fields["encode_errors"][0]["path"]) == ("NaN", "count")
+
+
+def test_a_nan_that_is_nested_deep_is_named(written: Written) -> None:
+    """Where we stop following, a NaN is still no null."""
+    given: Any = [float("nan")]
+    for _ in range(60):
+        given = [given]
+
+    assert written(made(metadata=given))["encode_errors"][0]["type"] == "float"
 
 
 def test_the_same_names_with_other_values_are_looked_at_anew(written: Written) -> None:
