@@ -83,8 +83,8 @@ def usage_fields(usage: Any) -> dict[str, Any]:
     )
 
 
-def error_fields(error: BaseException) -> dict[str, Any]:
-    """Return what an exception says; every kind has an ``error_type``."""
+def error_fields(error: BaseException, *, retries: int | None = None) -> dict[str, Any]:
+    """Return what an exception says; every kind has an ``error_type``. *retries* is None if nothing was sent."""
     return _known(
         {
             "response": "",
@@ -94,6 +94,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
             "error_message": _message_of(error),
             "http_status_code": _status_of(error),
             "request_id": getattr(error, "request_id", None),
+            "retry_count": retries,
         }
     )
 

@@ -3,111 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ..errors import ConfigError
-from ._checks import Check, keep_checked, mapping, number, text, texts, url, whole
+from ._checks import Check, by_name, flag, keep_checked, made_of, text, whole
+from .parts import (
+    BUDGET_KEYS,
+    BUSINESS_KEYS,
+    LIMIT_KEYS,
+    MOST_AT_ONCE,
+    PLATFORM_KEYS,
+    Budget,
+    ModelSpec,
+    PlatformLimits,
+    Question,
+)
+from .placeholders import filled
 
 # What a server on this machine gets for a key: the SDK insists on one.
 PLACEHOLDER_KEY: Final = "no-key-needed"
 DEFAULT_KEY_ENV: Final = "OPENAI_API_KEY"
 
-_BUSINESS: Final[dict[str, Check]] = dict.fromkeys(("brand", "competitor", "industry", "question_category"), text)
-_LIMITS: Final[dict[str, Check]] = {"timeout_seconds": number(0.001, 86_400, " seconds"), "max_retries": whole(0, 100)}
-_QUESTION: Final[dict[str, Check]] = {"text": text, **_BUSINESS}
-_MODEL: Final[dict[str, Check]] = {
-    "platform": text,
-    "model": text,
-    "base_url": url,
-    "api_key_env": text,
-    "temperature": number(0, 2),
-    "top_p": number(0, 1),
-    "max_tokens": whole(1, 10_000_000),
-    "seed": whole(-(2**63), 2**63 - 1),
-    "stop": texts,
-    "extra_body": mapping,
-    **_LIMITS,
+PLAN_KEYS: Final[dict[str, Check]] = {
+    **BUSINESS_KEYS,
+    "system": text,
+    "concurrency": whole(1, MOST_AT_ONCE),
+    "platforms": by_name("platforms", PlatformLimits, PLATFORM_KEYS),
+    **LIMIT_KEYS,
+    "budget": made_of(Budget, BUDGET_KEYS),
+    "placeholders": flag,
 }
-_PLAN: Final[dict[str, Check]] = {**_BUSINESS, "system": text, "concurrency": whole(1, 10_000), **_LIMITS}
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """
-    One question, and the business context that goes with it into the log (the plan's where it is not set here).
-
-    Raises:
-        ConfigError: A field is empty or no text.
-
-    .. versionadded:: 0.1.0
-    """
-
-    text: str
-    brand: str | None = None
-    competitor: str | None = None
-    industry: str | None = None
-    question_category: str | None = None
-
-    def __post_init__(self) -> None:
-        keep_checked(self, _QUESTION)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """
-    One model and where it answers; what is None is left to the endpoint, or to the plan.
-
-    Args:
-        platform: As it shall stand in the log.
-        model: The name the endpoint knows it by.
-        base_url: An OpenAI-compatible endpoint; None: the SDK's own (``OPENAI_BASE_URL``, else OpenAI's).
-        api_key_env: The environment variable that holds the key. None: `OPENAI_API_KEY` where *base_url* is None too,
-            and no key where *base_url* is on this machine; anything else needs one.
-        temperature: 0 to 2.
-        top_p: 0 to 1.
-        max_tokens: Of the answer, from 1.
-        seed: Of the sampling.
-        stop: One text or several at which the answer ends.
-        extra_body: More keys for the request's body, as the endpoint documents them.
-        timeout_seconds: The plan's unless said.
-        max_retries: The plan's unless said.
-
-    Raises:
-        ConfigError: A field is of the wrong type or out of its range.
-
-    .. versionadded:: 0.1.0
-    """
-
-    platform: str
-    model: str
-    base_url: str | None = None
-    api_key_env: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: Sequence[str] | None = None
-    extra_body: Mapping[str, Any] | None = None
-    timeout_seconds: float | None = None
-    max_retries: int | None = None
-
-    def __post_init__(self) -> None:
-        keep_checked(self, _MODEL)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the endpoint is on this machine's loopback."""
-        host = urllib.parse.urlsplit(self.base_url or "").hostname or ""
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
 
 
 class Limits(NamedTuple):
@@ -124,18 +51,25 @@ class Plan:
 
     Args:
         questions: Texts or `Question` objects, at least one; numbered from 1 in the log.
-        models: At least one; numbered from 1 in the log.
-        system: A system message before each question.
+        models: At least one, and none twice; numbered from 1 in the log.
+        system: A system message before each question; may hold placeholders.
         brand: Business context of all questions, as the next three.
-        competitor: See *brand*.
+        competitors: See *brand*.
         industry: See *brand*.
         question_category: See *brand*.
-        concurrency: Calls in flight at once, over all processes together (each process has at least one).
+        concurrency: Calls in flight at once, over all processes together.
+        platforms: Limits of single platforms, by the name that the models give them.
         timeout_seconds: How long an endpoint may be silent during one attempt, in seconds.
         max_retries: Further attempts that the SDK makes after 408, 409, 429, 5xx and connection errors.
+        budget: After what no more cells are started.
+        placeholders: Whether ``{brandName}`` and ``{competitorBrand}`` are filled in, and other names refused.
+
+    Attributes:
+        asked: The questions as they will be asked: placeholders filled in, the plan's context where they had none.
 
     Raises:
-        ConfigError: A field is of the wrong type or out of its range; ``where`` is the field's path.
+        ConfigError: A field is of the wrong type or out of its range, a model stands there twice, a placeholder cannot
+            be filled in; ``where`` is the field's path.
 
     Threads: Frozen. Picklable, and holds no key.
 
@@ -146,12 +80,16 @@ class Plan:
     models: Sequence[ModelSpec]
     system: str | None = None
     brand: str | None = None
-    competitor: str | None = None
+    competitors: Sequence[str] | str | None = None
     industry: str | None = None
     question_category: str | None = None
     concurrency: int = 8
+    platforms: Mapping[str, PlatformLimits] | None = None
     timeout_seconds: float = 60.0
     max_retries: int = 2
+    budget: Budget | None = None
+    placeholders: bool = True
+    asked: tuple[Question, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, kinds, wanted in (("questions", (Question, str), "question"), ("models", (ModelSpec,), "model")):
@@ -163,7 +101,10 @@ class Plan:
                     raise ConfigError(f"{name}[{at}] must be a {wanted}, got {item!r}", f"{name}[{at}]")
         object.__setattr__(self, "questions", tuple(map(_as_question, range(len(self.questions)), self.questions)))
         object.__setattr__(self, "models", tuple(self.models))
-        keep_checked(self, _PLAN)
+        keep_checked(self, PLAN_KEYS)
+        _check_models(self.models)
+        _check_platforms(self.platforms or {}, self.models)
+        object.__setattr__(self, "asked", tuple(self._asked(at) for at in range(len(self.questions))))
 
     @property
     def cell_count(self) -> int:
@@ -171,12 +112,35 @@ class Plan:
         return len(self.questions) * len(self.models)
 
     def question(self, question_index: int) -> Question:
-        """Return the question with that number, from 1, with the plan's business context where it has none."""
-        question = self.questions[question_index - 1]
+        """Return the question with that number, from 1, as it will be asked."""
+        return self.asked[question_index - 1]
+
+    def system_for(self, question_index: int) -> str | None:
+        """Return the system message that goes before the question with that number, from 1."""
+        if self.system is None:
+            return None
+        return self._filled(self.system, self.asked[question_index - 1], "system")
+
+    def limits_of(self, platform: str) -> PlatformLimits:
+        """Return what *platform* may be asked."""
+        return (self.platforms or {}).get(platform, _NO_LIMITS)
+
+    def _asked(self, at: int) -> Question:
+        question = self.questions[at]
         assert isinstance(question, Question)  # noqa: S101  # __post_init__ made it one
-        return dataclasses.replace(question, **{
-            name: getattr(self, name) for name in _BUSINESS if getattr(question, name) is None
-        })  # fmt: skip
+        missing = {name: getattr(self, name) for name in BUSINESS_KEYS if getattr(question, name) is None}
+        if any(value is not None for value in missing.values()):
+            question = dataclasses.replace(question, **missing)
+        if self.system is not None:
+            self._filled(self.system, question, f"system, for questions[{at}]")
+        if "{" not in question.text:
+            return question
+        return dataclasses.replace(question, text=self._filled(question.text, question, f"questions[{at}]"))
+
+    def _filled(self, template: str, question: Question, where: str) -> str:
+        if not self.placeholders:
+            return template
+        return filled(template, {"brandName": question.brand, "competitorBrand": question.competitor}, where=where)
 
     def limits(self, model_index: int) -> Limits:
         """Return the limits of the model with that number, from 1: its own, else the plan's."""
@@ -221,3 +185,27 @@ def _as_question(at: int, item: Question | str) -> Question:
         return item
     text(f"questions[{at}]", item)
     return Question(item)
+
+
+def _check_models(models: Sequence[ModelSpec]) -> None:
+    first: list[ModelSpec] = []
+    for at, spec in enumerate(models):
+        if spec in first:
+            raise ConfigError(
+                f"{spec.platform} {spec.model} stands here with the same settings as in models[{first.index(spec)}]; "
+                "each cell would be asked, and paid for, twice",
+                f"models[{at}]",
+            )
+        first.append(spec)
+
+
+def _check_platforms(platforms: Mapping[str, PlatformLimits], models: Sequence[ModelSpec]) -> None:
+    names = dict.fromkeys(spec.platform for spec in models)
+    for platform in platforms:
+        if platform not in names:
+            raise ConfigError(
+                f"no model is of the platform {platform!r}; there are {', '.join(names)}", f"platforms.{platform}"
+            )
+
+
+_NO_LIMITS: Final = PlatformLimits()

@@ -2,15 +2,14 @@
 Spreads cells over processes of our own, and notices whatever becomes of each.
 
 A worker tells of every cell through a pipe that only it writes to, so its death ends the pipe, at whatever instruction
-it was killed, and nobody waits for it. The other way there is a pipe that nothing is ever sent through: its end says
-"stop", and comes by itself when the parent is gone.
+it was killed, and nobody waits for it. The other way there is a pipe for one word, why no more cells are to be started;
+its end says "stop", and comes by itself when the parent is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import multiprocessing
 import multiprocessing.connection
 import signal
@@ -20,13 +19,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..config import configure
 from ..errors import AIResponseLoggingError
-from .calls import CellDone, run_cells
-from .cells import CellIndex
+from .calls import CellDone, CellRunner
+from .dealing import Hand
+from .interrupts import INTERRUPTED, StopLine
 from .plan import Plan
+from .schedule import Schedule
 
 # A worker that was told to stop, or has said that it is through, gets this long before it is killed, in seconds:
 # longer than a handler's close_timeout.
@@ -39,9 +40,8 @@ class Orders:
     """What one worker is to do, pickled into it; it holds no key."""
 
     plan: Plan
-    cells: Sequence[CellIndex]
+    hand: Hand
     execution_id: str
-    concurrency: int
     handler_options: Mapping[str, Any]
 
 
@@ -69,12 +69,38 @@ class _Failed(str):
     __slots__ = ()
 
 
-def run_workers(orders: Sequence[Orders], on_cell: Callable[[CellDone], object]) -> list[LostWorker]:
+class _Through(NamedTuple):
+    """A worker has come to its end: it has asked all its cells, or starts no more of them for this reason."""
+
+    stop_reason: str | None
+
+
+class WorkersEnded(NamedTuple):
+    """What became of the workers: those that were lost, and why some cells were not started, if it was meant."""
+
+    lost: list[LostWorker]
+    stop_reason: str | None
+
+
+def run_workers(
+    orders: Sequence[Orders],
+    on_cell: Callable[[CellDone], object],
+    *,
+    line: StopLine,
+    on_drain: Callable[[], object],
+) -> WorkersEnded:
     """
-    Start a process for each of *orders*, wait until all are through, and return those that were lost on the way.
+    Start a process for each of *orders*, and wait until all are through.
+
+    Args:
+        orders: What each is to do.
+        on_cell: Called with each cell when it has been asked and logged.
+        line: Where somebody may say that the workers are to start no more cells, or to stop.
+        on_drain: Called when they have been told to start no more.
 
     Raises:
         AIResponseLoggingError: No worker could set its logging up, and nothing has been asked.
+        asyncio.CancelledError: *line* said "stop".
         KeyboardInterrupt: And whatever else comes from outside or from *on_cell*: the workers stop first, their cells
             in flight logged as cancelled.
 
@@ -84,11 +110,11 @@ def run_workers(orders: Sequence[Orders], on_cell: Callable[[CellDone], object])
     try:
         with _interrupts_held():
             workers.extend(_Worker(number, each) for number, each in enumerate(orders, start=1))
-        _follow(workers, on_cell)
+        _follow(workers, on_cell, line, on_drain)
     except BaseException:
         for worker in workers:
             worker.stop()
-        _follow(workers, _ignore, deadline_s=time.monotonic() + STOP_TIMEOUT_S)
+        _see_off(workers, time.monotonic() + STOP_TIMEOUT_S)
         raise
     finally:
         for worker in workers:
@@ -96,16 +122,51 @@ def run_workers(orders: Sequence[Orders], on_cell: Callable[[CellDone], object])
     refusals = [worker.refusal for worker in workers if worker.refusal is not None]
     if refusals and len(refusals) == len(workers):
         raise refusals[0]  # the same for all: nothing has been asked
-    return [lost for worker in workers if (lost := worker.lost())]
+    reasons = [worker.stop_reason for worker in workers if worker.stop_reason is not None]
+    return WorkersEnded([lost for worker in workers if (lost := worker.lost())], min(reasons, default=None, key=_rank))
 
 
-def _follow(workers: Sequence[_Worker], on_cell: Callable[[CellDone], object], deadline_s: float = math.inf) -> None:
-    """Pass every cell on until each worker's pipe has ended, or the deadline is past."""
+def _rank(stop_reason: str) -> int:
+    """Order reasons: what a person has to know first."""
+    return ("refused", INTERRUPTED).index(stop_reason) if stop_reason in {"refused", INTERRUPTED} else 2
+
+
+def _follow(
+    workers: Sequence[_Worker],
+    on_cell: Callable[[CellDone], object],
+    line: StopLine,
+    on_drain: Callable[[], object],
+) -> None:
+    """Pass every cell on until each worker's pipe has ended."""
+
+    def hear(cell: CellDone) -> None:
+        if not cell.is_kept:  # nor will the others' records be
+            for worker in workers:
+                worker.drain("refused")
+        on_cell(cell)
+
+    open_ones = {worker.progress: worker for worker in workers if not worker.is_over}
+    while open_ones:
+        for progress in multiprocessing.connection.wait([*open_ones, line.receiver], _LOOK_AGAIN_S):
+            assert isinstance(progress, Connection)  # noqa: S101  # nothing else was waited for
+            if progress is not line.receiver:
+                open_ones[progress].receive(hear)
+            elif line.receiver.recv_bytes() == b"stop":
+                raise asyncio.CancelledError
+            else:
+                for worker in workers:
+                    worker.drain(INTERRUPTED)
+                on_drain()
+        open_ones = {progress: worker for progress, worker in open_ones.items() if not worker.has_ended()}
+
+
+def _see_off(workers: Sequence[_Worker], deadline_s: float) -> None:
+    """Wait until each worker's pipe has ended, or the deadline is past."""
     open_ones = {worker.progress: worker for worker in workers if not worker.is_over}
     while open_ones and time.monotonic() < deadline_s:
         for progress in multiprocessing.connection.wait(list(open_ones), _LOOK_AGAIN_S):
             assert isinstance(progress, Connection)  # noqa: S101  # nothing else was waited for
-            open_ones[progress].receive(on_cell)
+            open_ones[progress].receive(_ignore)
         open_ones = {progress: worker for progress, worker in open_ones.items() if not worker.has_ended()}
 
 
@@ -117,6 +178,7 @@ class _Worker:
         self.number = number
         self.is_over = False
         self._is_through = False
+        self.stop_reason: str | None = None
         self.refusal: AIResponseLoggingError | None = None
         self._failure = ""
         self.progress, their_progress = context.Pipe(duplex=False)
@@ -144,8 +206,8 @@ class _Worker:
             self.refusal, self._failure = message, str(message)
         elif isinstance(message, _Failed):
             self._failure = str(message)
-        else:
-            self._is_through = True
+        elif isinstance(message, _Through):
+            self._is_through, self.stop_reason = True, message.stop_reason
 
     def has_ended(self) -> bool:
         """Whether nothing more can come."""
@@ -154,6 +216,11 @@ class _Worker:
         if not self.is_over and self._process.exitcode is not None:
             self.is_over = not self.progress.poll()
         return self.is_over
+
+    def drain(self, reason: str) -> None:
+        """Tell the worker to start no more cells."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._control.send_bytes(reason.encode())
 
     def stop(self) -> None:
         """Tell the worker to log what is in flight and to end."""
@@ -211,12 +278,13 @@ def _work(orders: Orders, progress: Connection, control: Connection) -> None:
         _tell(progress, error)
         raise SystemExit(1) from None
     try:
+        schedule = orders.hand.schedule(orders.plan)
         # Stopped, or nobody is left to tell: what was in flight is logged, and closing brings it home.
         with contextlib.suppress(asyncio.CancelledError, BrokenPipeError):
-            asyncio.run(_ask_until_stopped(orders, progress, control))
+            asyncio.run(_ask_until_stopped(orders, schedule, progress, control))
         if handler.flush():
             handler.close()
-            _tell(progress, None)
+            _tell(progress, _Through(schedule.closed_by))
         else:
             _tell(progress, _Failed(f"not all of its records could be written to {handler.filename}"))
     except Exception as error:  # noqa: BLE001  # the parent says it in one line; nobody needs a traceback here
@@ -224,24 +292,20 @@ def _work(orders: Orders, progress: Connection, control: Connection) -> None:
         raise SystemExit(1) from None
 
 
-async def _ask_until_stopped(orders: Orders, progress: Connection, control: Connection) -> None:
+async def _ask_until_stopped(orders: Orders, schedule: Schedule, progress: Connection, control: Connection) -> None:
     loop, this_task = asyncio.get_running_loop(), asyncio.current_task()
     assert this_task is not None  # noqa: S101  # asyncio.run made it
+    runner = CellRunner(orders.plan, schedule, execution_id=orders.execution_id, on_cell=progress.send)
 
     def watch() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            control.recv_bytes()
         with contextlib.suppress(RuntimeError):  # all done meanwhile, the loop is closed
+            with contextlib.suppress(EOFError, OSError):
+                while True:
+                    loop.call_soon_threadsafe(runner.drain, control.recv_bytes().decode())
             loop.call_soon_threadsafe(this_task.cancel)
 
     threading.Thread(target=watch, name="ai-responses-control", daemon=True).start()
-    await run_cells(
-        orders.plan,
-        orders.cells,
-        execution_id=orders.execution_id,
-        concurrency=orders.concurrency,
-        on_cell=progress.send,
-    )
+    await runner.run()
 
 
 def _tell(progress: Connection, message: object) -> None:

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -138,59 +136,14 @@ def workers_of(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.faults
-@pytest.mark.parametrize("processes", [1, 2])
-def test_ctrl_c_says_how_to_go_on(plan: Path, log_path: Path, server: LocalModelServer, processes: int):
-    """Ctrl-C, sent to all as a terminal does, ends it without a traceback, and the command it prints completes it."""
-    server.reply_always(Reply(hold=threading.Event()), model="m2")
-    with child_process(CLI, "run", plan, "--file", log_path, "--processes", processes) as child:
-        server.wait_for_requests(4)
-        os.killpg(child.pid, signal.SIGINT)
-        _, errors = child.communicate(timeout=15)
-
-    assert child.returncode == 130
-    assert "Traceback" not in errors
-    server.reply_always(Reply(), model="m2")
-    cli(*errors.split("go on with: ai-responses ")[1].split())
-    assert set(cells_in(log_path)) == set(ALL_ONCE)
-    outcomes = Counter((record["model"], record.get("error_type", "done")) for record in read_lines(log_path))
-    assert outcomes["m2", "cancelled"] == 2
-    assert (outcomes["m1", "done"], outcomes["m2", "done"]) == (2, 2)
-    assert {outcome for _, outcome in outcomes} == {"done", "cancelled"}
-
-
-@pytest.mark.slow
-def test_terminal_sees_a_bar_with_its_figures(plan: Path, log_path: Path, server: LocalModelServer):
-    """On a terminal a bar counts cells, failures and the rate."""
-    server.reply_with(Reply(status=500), model="m2")
-    master, slave = pty.openpty()
-    command = [sys.executable, "-c", CLI, "run", str(plan), "--file", str(log_path)]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment) as child:
-        os.close(slave)
-        shown = b"".join(iter(lambda: read_terminal(master), b"")).decode()
-    os.close(master)
-
-    assert child.returncode == 1
-    assert "4/4" in shown
-    assert "1 failed" in shown
-
-
-def read_terminal(master: int) -> bytes:
-    """Read what a terminal shows; nothing once nobody writes to it any more."""
-    try:
-        return os.read(master, 65536)
-    except OSError:  # EIO: the other side has gone
-        return b""
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "says"),
     [
         ("concurrency: 0", "concurrency must be a whole number from 1 to 10000, got 0; it is set under concurrency in"),
         ("colour: red", "'colour' is no key of a plan"),
         ("system: [", "is no YAML"),
+        ("system: 'you advise {brand}'", "{brand} is no placeholder; did you mean {brandName}?"),
+        ("max_retries: 1", "max_retries stands twice, in lines 6 and 7"),
     ],
 )
 def test_bad_plan_is_exit_code_2_and_one_line(
@@ -200,6 +153,8 @@ def test_bad_plan_is_exit_code_2_and_one_line(
     done = cli("run", plan_in(tmp_path, server, more), "--file", log_path, expect=2)
 
     assert says in done.stderr
+    assert "plan.yaml" in done.stderr
+    assert "line" in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert server.requests == []

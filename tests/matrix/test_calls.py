@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +13,9 @@ from helpers import read_lines
 
 from ai_response_logging import configure
 from ai_response_logging.matrix import CellDone, ModelSpec, Plan, Question, outcome
-from ai_response_logging.matrix.calls import run_cells
+from ai_response_logging.matrix.calls import CellRunner
 from ai_response_logging.matrix.cells import cells_of
+from ai_response_logging.matrix.schedule import Schedule
 from ai_response_logging.testing import LocalModelServer, Reply
 
 ANSWER = {"success": True, "retry_count": 0, "finish_reasons": ["stop"], "response_model": "m"}
@@ -37,12 +38,16 @@ def plan_for(server: LocalModelServer, *models: str, **options: Any) -> Plan:
 def asked(plan: Plan, log_path: Path, **options: Any) -> list[dict[str, Any]]:
     """Ask every cell in this process and return the log, by cell."""
     handler = configure(filename=log_path, durability="memory")
-    settings = {"execution_id": "run", "concurrency": plan.concurrency, "on_cell": lambda _cell: None, **options}
     try:
-        asyncio.run(run_cells(plan, cells_of(plan), **settings))
+        asyncio.run(ask_all(plan, **options))
     finally:
         handler.flush()
     return by_cell(log_path)
+
+
+async def ask_all(plan: Plan, *, on_cell: Callable[[CellDone], object] = lambda _cell: None, **limits: Any) -> None:
+    """Ask every cell in this event loop."""
+    await CellRunner(plan, Schedule(plan, cells_of(plan), **limits), execution_id="run", on_cell=on_cell).run()
 
 
 def by_cell(log_path: Path) -> list[dict[str, Any]]:
@@ -55,7 +60,7 @@ def test_answer_is_logged_with_all_that_is_known(server: LocalModelServer, log_p
     plan = Plan(
         questions=[Question("why?", question_category="basics")],
         models=[ModelSpec("本地", "m", server.base_url, temperature=0.5, max_tokens=9, seed=3, stop="END")],
-        system="be short", brand="Acme", competitor="Other", industry="phones", timeout_seconds=10, max_retries=0,
+        system="be short", brand="Acme", competitors="Other", industry="phones", timeout_seconds=10, max_retries=0,
     )  # fmt: skip
 
     [record] = asked(plan, log_path)
@@ -257,9 +262,7 @@ def test_cancelled_run_logs_what_was_in_flight_and_only_that(server: LocalModelS
     plan = plan_for(server, *"abcd")
 
     async def cancel_in_the_middle() -> None:
-        run = asyncio.create_task(
-            run_cells(plan, cells_of(plan), execution_id="run", concurrency=2, on_cell=lambda _cell: None)
-        )
+        run = asyncio.create_task(ask_all(plan, concurrency=2))
         await asyncio.to_thread(server.wait_for_requests, 3)
         run.cancel()
         await run

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -199,13 +200,17 @@ def test_journal_that_may_not_be_read_stops_a_resume_before_the_first_call(serve
 
 STOPPED = """
     import sys
-    from ai_response_logging.matrix import ModelSpec, Plan, run_plan
+    from ai_response_logging.matrix import ModelSpec, Plan, RunInterrupted, run_plan
 
     if __name__ == "__main__":
         log, url, processes = sys.argv[1:]
         plan = Plan(["why?"], [ModelSpec("local", f"m{at}", url) for at in range(1, 7)], concurrency=4, max_retries=0)
         try:
-            run_plan(plan, filename=log, processes=int(processes), execution_id="run", durability="memory")
+            run_plan(plan, filename=log, processes=int(processes), execution_id="run", durability="memory",
+                     on_drain=lambda: print("draining", flush=True))
+        except RunInterrupted as ended:
+            print(ended.result.stop_reason, ended.result.done, ended.result.missing)
+            sys.exit(3)
         except KeyboardInterrupt:
             sys.exit(130)
 """
@@ -214,16 +219,18 @@ STOPPED = """
 @pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("processes", [1, 2])
-def test_ctrl_c_logs_the_calls_in_flight_as_cancelled(
+def test_second_ctrl_c_logs_the_calls_in_flight_as_cancelled(
     server: LocalModelServer, log_path: Path, tmp_path: Path, processes: int
 ):
-    """Ctrl-C ends the run at once and goes on to the caller; what was in flight is in the log, what was not is not."""
+    """Twice ends the run at once and goes on to the caller; what was in flight is in the log, what was not is not."""
     server.reply_always(Reply(hold=threading.Event()))
     script = tmp_path / "run_it.py"
     script.write_text(STOPPED.replace("\n    ", "\n"), encoding="utf-8")
 
     with child_process(script, log_path, server.base_url, processes) as child:
         server.wait_for_requests(4)
+        os.kill(child.pid, signal.SIGINT)
+        assert read_line(child) == "draining"
         os.kill(child.pid, signal.SIGINT)
         _, errors = child.communicate(timeout=15)
 
@@ -233,6 +240,37 @@ def test_ctrl_c_logs_the_calls_in_flight_as_cancelled(
     assert len(records) == 4
     assert {(record["success"], record["error_type"]) for record in records} == {(False, "cancelled")}
     assert {record["model"] for record in records} == {request.model for request in server.requests}
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("processes", [1, 2])
+def test_first_ctrl_c_lets_the_calls_in_flight_end_and_begins_no_other(
+    server: LocalModelServer, log_path: Path, tmp_path: Path, processes: int
+):
+    """Once: every call in flight is answered and logged, none is begun, and the caller learns what the log holds."""
+    gate = threading.Event()
+    server.reply_always(Reply(hold=gate))
+    script = tmp_path / "run_it.py"
+    script.write_text(STOPPED.replace("\n    ", "\n"), encoding="utf-8")
+
+    with child_process(script, log_path, server.base_url, processes) as child:
+        server.wait_for_requests(4)
+        os.kill(child.pid, signal.SIGINT)
+        assert read_line(child) == "draining"
+        gate.set()
+        said, errors = child.communicate(timeout=15)
+
+    records = read_lines(log_path)
+    assert (child.returncode, said.split(), errors) == (3, ["interrupted", "4", "2"], "")
+    assert [record["success"] for record in records] == [True] * 4
+    assert len(server.requests) == 4
+
+
+def read_line(child: subprocess.Popen[str]) -> str:
+    """Read a line that a child prints."""
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
 
 
 @pytest.mark.slow
@@ -416,7 +454,7 @@ def test_run_inside_an_event_loop_is_refused_with_the_way_out(server: LocalModel
     async def inside() -> None:
         run_plan(plan_for(server), filename=log_path, **OPTIONS)
 
-    with pytest.raises(ConfigError, match="through asyncio"):
+    with pytest.raises(ConfigError, match="await run_plan_async"):
         asyncio.run(inside())
 
 
