@@ -146,7 +146,7 @@ _A_TEXT: Final = {"type": "string", "pattern": r"\S"}
 
 text: Final = Check(_text, _A_TEXT)
 """Lets a text pass that is more than white space."""
-url: Final = Check(_url, {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#]"})
+url: Final = Check(_url, {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#]\S*$"})
 """Lets an http or https address pass."""
 texts: Final = Check(_texts, {"anyOf": [_A_TEXT, {"type": "array", "items": _A_TEXT, "minItems": 1}]})
 """Lets a text or a list of texts pass, as a tuple."""

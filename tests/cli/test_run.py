@@ -48,7 +48,7 @@ def plan_in(folder: Path, server: LocalModelServer, more: str = "") -> Path:
 
 def cli(*args: object, expect: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    return run_child(CLI, *args, expect=expect, **options)
+    return run_child(CLI, *args, expect=expect, timeout=PATIENCE_S, **options)
 
 
 def cells_in(log_path: Path) -> Counter[tuple[int, int]]:
@@ -56,6 +56,8 @@ def cells_in(log_path: Path) -> Counter[tuple[int, int]]:
     return Counter((record["question_index"], record["model_index"]) for record in read_lines(log_path))
 
 
+PATIENCE_S = 40.0  # a machine with other work starts three interpreters in this
+pytestmark = pytest.mark.timeout(120)
 ALL_ONCE = Counter([(1, 1), (1, 2), (2, 1), (2, 2)])
 
 
@@ -113,10 +115,10 @@ def test_run_whose_workers_were_killed_is_resumed_to_the_end(plan: Path, log_pat
 
     arguments = ["run", plan, "--file", log_path, "--processes", 2, "--execution-id", "mine"]
     with child_process(CLI, *arguments) as child:
-        server.wait_for_requests(4)
+        server.wait_for_requests(4, timeout_s=PATIENCE_S)
         for pid in workers_of(child.pid):
             os.kill(pid, signal.SIGKILL)
-        out, errors = child.communicate(timeout=15)
+        out, errors = child.communicate(timeout=PATIENCE_S)
     server.reply_always(Reply())
     unknown = cli("run", plan, "--file", log_path, "--resume", "mine", expect=2)
     cli("run", plan, "--file", log_path, "--execution-id", "mine", "--processes", 2)

@@ -22,6 +22,9 @@ from ai_response_logging.matrix.cells import CellIndex, cells_of, deal
 from ai_response_logging.matrix.workers import _Worker
 from ai_response_logging.testing import LocalModelServer, Reply, SeenRequest
 
+PATIENCE_S = 40.0  # a machine with other work starts three interpreters in this
+pytestmark = pytest.mark.timeout(120)
+
 QUESTIONS = ["why?", "how?", "when?"]
 OPTIONS: dict[str, Any] = {"durability": "memory", "handler_options": {"flush_interval": 0.05}}
 
@@ -49,7 +52,7 @@ def cell_of(request: SeenRequest) -> CellIndex:
     return CellIndex(QUESTIONS.index(request.question) + 1, int(str(request.model)[1:]))
 
 
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def wait_until(is_so: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Wait for something another process does."""
     deadline_s = time.monotonic() + timeout_s
     while not is_so():
@@ -228,11 +231,11 @@ def test_second_ctrl_c_logs_the_calls_in_flight_as_cancelled(
     script.write_text(STOPPED.replace("\n    ", "\n"), encoding="utf-8")
 
     with child_process(script, log_path, server.base_url, processes) as child:
-        server.wait_for_requests(4)
+        server.wait_for_requests(4, timeout_s=PATIENCE_S)
         os.kill(child.pid, signal.SIGINT)
         assert read_line(child) == "draining"
         os.kill(child.pid, signal.SIGINT)
-        _, errors = child.communicate(timeout=15)
+        _, errors = child.communicate(timeout=PATIENCE_S)
 
     records = read_lines(log_path)
     assert child.returncode == 130
@@ -255,11 +258,11 @@ def test_first_ctrl_c_lets_the_calls_in_flight_end_and_begins_no_other(
     script.write_text(STOPPED.replace("\n    ", "\n"), encoding="utf-8")
 
     with child_process(script, log_path, server.base_url, processes) as child:
-        server.wait_for_requests(4)
+        server.wait_for_requests(4, timeout_s=PATIENCE_S)
         os.kill(child.pid, signal.SIGINT)
         assert read_line(child) == "draining"
         gate.set()
-        said, errors = child.communicate(timeout=15)
+        said, errors = child.communicate(timeout=PATIENCE_S)
 
     records = read_lines(log_path)
     assert (child.returncode, said.split(), errors) == (3, ["interrupted", "4", "2"], "")
@@ -284,12 +287,12 @@ def test_workers_of_a_killed_parent_end_and_log_what_was_in_flight(
     script.write_text(STOPPED.replace("\n    ", "\n"), encoding="utf-8")
 
     with child_process(script, log_path, server.base_url, 2) as child:
-        server.wait_for_requests(4)
+        server.wait_for_requests(4, timeout_s=PATIENCE_S)
         os.kill(child.pid, signal.SIGKILL)
         wait_until(lambda: log_path.exists() and log_path.read_bytes().count(b'"cancelled"') == 4)
         pids = {record["pid"] for record in read_lines(log_path)}
         wait_until(lambda: not any(is_alive(pid) for pid in pids))
-        child.wait(5)
+        child.wait(PATIENCE_S)
 
     assert len(pids) == 2
     assert len(server.requests) == 4
@@ -311,7 +314,7 @@ def test_callback_that_raises_stops_the_workers(server: LocalModelServer, log_pa
     server.reply_always(Reply(), model="m1")
 
     def on_cell(_cell: CellDone) -> None:
-        server.wait_for_requests(4)
+        server.wait_for_requests(4, timeout_s=PATIENCE_S)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
