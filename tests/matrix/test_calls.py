@@ -12,9 +12,9 @@ import pytest
 from helpers import read_lines
 
 from ai_response_logging import configure
-from ai_response_logging.matrix import CellDone, ModelSpec, Plan, Question, outcome
+from ai_response_logging.matrix import CellDone, ModelSpec, Plan, PlatformLimits, Question, outcome
 from ai_response_logging.matrix.calls import CellRunner
-from ai_response_logging.matrix.cells import cells_of
+from ai_response_logging.matrix.cells import CellIndex, cells_of
 from ai_response_logging.matrix.schedule import Schedule
 from ai_response_logging.testing import LocalModelServer, Reply
 
@@ -253,6 +253,50 @@ def test_no_more_calls_are_in_flight_than_allowed(server: LocalModelServer, log_
 
     assert counts == [3]
     assert len(records) == 6
+
+
+def test_slow_call_keeps_no_other_slot_waiting(server: LocalModelServer, log_path: Path):
+    """While one call hangs, the others go through all that is left, one after the other."""
+    gate = threading.Event()
+    server.reply_always(Reply(hold=gate), model="a")
+    heard: list[str] = []
+
+    def on_cell(cell: CellDone) -> None:
+        heard.append(cell.model)
+        if heard == list("bcdef"):
+            gate.set()
+
+    records = asked(plan_for(server, *"abcdef"), log_path, concurrency=2, on_cell=on_cell)
+
+    assert heard == list("bcdefa")
+    assert all(record["success"] for record in records)
+
+
+def test_retries_take_their_turn_and_are_counted_on_failure_too(
+    server: LocalModelServer, log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Every attempt that the SDK makes counts against the platform's limit, and the record says how many there were."""
+    server.reply_always(Reply(status=500, retry_after_s=0.001))
+    turns: list[CellIndex] = []
+    monkeypatch.setattr(Schedule, "retry", lambda _self, cell, _now_s: turns.append(cell) or 0.0)
+
+    [record] = asked(plan_for(server, max_retries=2), log_path)
+
+    assert (record["retry_count"], record["error_type"]) == (2, "server_error")
+    assert turns == [CellIndex(1, 1)] * 2
+    assert len(server.requests) == 3
+
+
+def test_waiting_for_a_turn_is_not_held_against_the_call(server: LocalModelServer, log_path: Path):
+    """A call whose retry had to wait for longer than a call may take is not given up for that."""
+    server.reply_with(Reply(status=500, retry_after_s=0.001))
+    limits = {"本地": PlatformLimits(calls_per_minute=60)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ai_response_logging.matrix.calls._longest_call_s", lambda _limits: 0.9)
+        [record] = asked(plan_for(server, max_retries=1, platforms=limits), log_path)
+
+    assert (record["success"], record["retry_count"]) == (True, 1)
 
 
 def test_cancelled_run_logs_what_was_in_flight_and_only_that(server: LocalModelServer, log_path: Path):
