@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RunView"]
 
-_WIDE: Final = 70  # columns from which on there is room for a bar beside its figures, with thousands of cells
+_WIDE: Final = 75  # columns from which on there is room for a bar beside its figures, with thousands of cells
+_SHORT_BAR: Final = 16
+_WIDER: Final = 100  # columns from which on it may be longer
+_LONG_BAR: Final = 40
 
 
 class RunView:
@@ -93,12 +96,10 @@ def _new_bar() -> Progress:
     screen = console(stderr=True)
     is_wide = screen.width >= _WIDE
     figures = Figures(Column(no_wrap=True, overflow="ellipsis"))
+    # Never the whole line: a terminal puts ^C behind it, and if that wraps, an old picture of the bar stays.
+    bar = progress.BarColumn(bar_width=_LONG_BAR if screen.width >= _WIDER else _SHORT_BAR)
     return progress.Progress(
-        *([progress.BarColumn(bar_width=None), figures] if is_wide else [figures]),
-        console=screen,
-        transient=True,
-        expand=is_wide,
-        refresh_per_second=4,
+        *([bar, figures] if is_wide else [figures]), console=screen, transient=True, refresh_per_second=4
     )
 
 

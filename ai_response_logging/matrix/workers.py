@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import signal
 import threading
 import time
@@ -262,6 +263,9 @@ def _interrupts_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # multiprocessing starts this helper beside the first process of all, and unblocks the signal when it has: so it is
+    # started before, or a Ctrl-C while the workers still import would end them with a traceback each.
+    multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -270,6 +270,33 @@ def test_first_ctrl_c_lets_the_calls_in_flight_end_and_begins_no_other(
     assert len(server.requests) == 4
 
 
+# argv: the log, the server. Each worker gets a SIGINT while it still imports, as from a terminal.
+STARTING = """
+import os, signal, sys
+from ai_response_logging.matrix import ModelSpec, Plan, run_plan
+
+if __name__ == "__mp_main__":
+    os.kill(os.getpid(), signal.SIGINT)
+
+if __name__ == "__main__":
+    log, url = sys.argv[1:]
+    result = run_plan(Plan(["why?"], [ModelSpec("local", f"m{at}", url) for at in range(4)]), filename=log, processes=2)
+    print(result.done, result.missing, *result.lost_workers)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_ctrl_c_while_workers_start_does_not_end_them(server: LocalModelServer, log_path: Path, tmp_path: Path):
+    """Only the parent decides what a Ctrl-C means, also for workers that have not begun to listen to it."""
+    script = tmp_path / "run_it.py"
+    script.write_text(STARTING, encoding="utf-8")
+
+    ended = run_child(script, log_path, server.base_url, timeout=PATIENCE_S)
+
+    assert (ended.stdout.split(), ended.stderr) == (["4", "0"], "")
+
+
 def read_line(child: subprocess.Popen[str]) -> str:
     """Read a line that a child prints."""
     assert child.stdout is not None
