@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -179,6 +180,53 @@ def test_wrong_use_is_exit_code_2_and_one_line(plan: Path, log_path: Path, argum
 
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_dry_run_says_what_would_be_asked_and_leaves_no_trace(plan: Path, log_path: Path, server: LocalModelServer):
+    """Cells and tokens, as text and as JSON; no call, no log, exit code 0."""
+    text = cli("run", plan, "--file", log_path, "--dry-run")
+    document = json.loads(cli("run", plan, "--file", log_path, "--dry-run", "--max-calls", 3, "--json").stdout)
+
+    assert "a new run would ask 4 of 4 cells" in text.stdout
+    assert re.search(r"^local +4 +~24 +\?", text.stdout, re.MULTILINE)
+    assert text.stdout.endswith(f"log: {log_path}\n")
+    assert (document["expected"], document["calls"], document["prompt_tokens"]) == (4, 3, 18)
+    assert [each["platform"] for each in document["platforms"]] == ["local"]
+    assert server.requests == []
+    assert not log_path.exists()
+
+
+@pytest.mark.slow
+def test_dry_run_complains_as_a_run_does(tmp_path: Path, log_path: Path):
+    """A key that is not set is found by looking, too."""
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("questions: [why]\nmodels: [{platform: p, model: m, api_key_env: NO_SUCH_KEY}]", encoding="utf-8")
+
+    ended = cli("run", plan, "--file", log_path, "--dry-run", expect=2, env={"NO_SUCH_KEY": ""})
+
+    assert "NO_SUCH_KEY is not set" in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("--max-calls=3", "the budget of calls (max_calls) is used up"), ("--max-tokens=26", "the budget of tokens")],
+)
+def test_budget_ends_with_1_and_the_command_it_prints_goes_on(
+    tmp_path: Path, log_path: Path, server: LocalModelServer, option: str, says: str
+):
+    """What was left is counted, named with its reason, and asked by resuming."""
+    server.reply_always(Reply(usage={"prompt_tokens": 6, "completion_tokens": 2, "total_tokens": 8}))
+    plan = plan_in(tmp_path, server, "concurrency: 1")
+
+    first = cli("run", plan, "--file", log_path, option, expect=1)
+    last = cli(*first.stderr.split("get them with: ai-responses ")[1].split())
+
+    assert says in first.stderr
+    assert "3 of 4 done, 0 failed, 1 missing" in first.stdout
+    assert "4 of 4 done" in last.stdout
+    assert cells_in(log_path) == ALL_ONCE
 
 
 @pytest.mark.slow

@@ -211,14 +211,19 @@ def test_model_without_its_key_is_refused_with_its_path(spec: ModelSpec, says: s
 
 
 @pytest.mark.parametrize("page", ["how-to/run-a-matrix.md", "reference/plan.md"])
-def test_every_plan_in_the_docs_is_one(page: str):
+def test_every_plan_in_the_docs_is_one(page: str, tmp_path: Path):
     """What the docs show as a plan can be pasted into a file and run."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
 
+    (tmp_path / "questions.csv").write_text("text\nIs {brandName} good?\n", "utf-8")
     assert blocks
     for block in blocks:
-        assert plan_of(yaml.safe_load(block)).cell_count == 4
+        content = yaml.safe_load(block)
+        if QUESTIONS_FILE in content:
+            assert plan_of({"brand": "A", **content}, folder=str(tmp_path)).cell_count == 1
+        else:
+            assert plan_of(content).cell_count == 4
 
 
 PAGE = (ROOT / "docs/reference/plan.md").read_text(encoding="utf-8")
