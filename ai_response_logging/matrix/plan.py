@@ -132,7 +132,10 @@ class Plan:
         if any(value is not None for value in missing.values()):
             question = dataclasses.replace(question, **missing)
         if self.system is not None:
-            self._filled(self.system, question, f"system, for questions[{at}]")
+            try:
+                self._filled(self.system, question, "system")
+            except ConfigError as error:
+                raise ConfigError(f"before questions[{at}], {error.problem}", error.where) from None
         if "{" not in question.text:
             return question
         return dataclasses.replace(question, text=self._filled(question.text, question, f"questions[{at}]"))

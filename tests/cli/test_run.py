@@ -189,9 +189,9 @@ def test_dry_run_says_what_would_be_asked_and_leaves_no_trace(plan: Path, log_pa
     document = json.loads(cli("run", plan, "--file", log_path, "--dry-run", "--max-calls", 3, "--json").stdout)
 
     assert "a new run would ask 4 of 4 cells" in text.stdout
-    assert re.search(r"^local +4 +~24 +\?", text.stdout, re.MULTILINE)
+    assert re.search(r"^local +4 +~20 +\?", text.stdout, re.MULTILINE)
     assert text.stdout.endswith(f"log: {log_path}\n")
-    assert (document["expected"], document["calls"], document["prompt_tokens"]) == (4, 3, 18)
+    assert (document["expected"], document["calls"], document["prompt_tokens"]) == (4, 3, 15)
     assert [each["platform"] for each in document["platforms"]] == ["local"]
     assert server.requests == []
     assert not log_path.exists()

@@ -78,7 +78,7 @@ def test_questions_own_brand_goes_before_the_plans():
     ("options", "where"),
     [
         ({"questions": ["why?", "{competitorBrand}?"], "brand": "A"}, "questions[1]"),
-        ({"questions": ["why?"], "system": "You advise {brandName}."}, "system, for questions[0]"),
+        ({"questions": ["why?"], "system": "You advise {brandName}."}, "system"),
     ],
 )
 def test_placeholder_that_nothing_fills_in_is_refused(options: dict[str, object], where: str):
