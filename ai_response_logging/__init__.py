@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         LogPathError,
         LogReadError,
         MissingExtraError,
+        QueryError,
         RefusedError,
         WriteError,
     )
@@ -55,6 +56,7 @@ _HOMES = {
     "LogPathError": "errors",
     "LogReadError": "errors",
     "MissingExtraError": "errors",
+    "QueryError": "errors",
     "RefusedError": "errors",
     "ResponseFields": "record",
     "ResponseQueueHandler": "handler",
@@ -84,6 +86,7 @@ __all__ = [
     "LogPathError",
     "LogReadError",
     "MissingExtraError",
+    "QueryError",
     "RefusedError",
     "ResponseFields",
     "ResponseQueueHandler",

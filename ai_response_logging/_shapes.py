@@ -15,6 +15,7 @@ So a field is taken out of the old object only if it has today's type; what is o
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import uuid
@@ -46,6 +47,8 @@ V1_CONTENT: Final = (
 """What the id of a line that has none is made of: UUIDv5 of these values as one JSON list, null where absent."""
 
 _Test = Callable[[object], bool]
+_INT64: Final = 2**63
+_INDEX_DIGITS: Final = 15
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 
 
@@ -62,12 +65,14 @@ def _is_number(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT64
 
 
 def _is_index(value: object) -> bool:
     """Whether it can count questions; callers also write such numbers as text or with a point."""
-    return _is_number(value) or (isinstance(value, str) and value.isascii() and value.isdigit())
+    if isinstance(value, str):
+        return len(value) <= _INDEX_DIGITS and value.isascii() and value.isdigit()
+    return _is_count(value) or (isinstance(value, float) and value.is_integer() and abs(value) < _INT64)
 
 
 def _is_list(value: object) -> bool:
@@ -351,20 +356,13 @@ def _merge(into: dict[str, Any], rest: Mapping[str, Any]) -> None:
 
 
 def _id_of(original: Mapping[str, Any]) -> str:
-    content = orjson.dumps([_utf8(original.get(name)) for name in V1_CONTENT]).decode()
-    return str(uuid.uuid5(V1_NAMESPACE, content))
-
-
-def _utf8(value: Any) -> Any:
-    """Return *value* with U+FFFD for half an emoji, which is in no UTF-8."""
+    values = [original.get(name) for name in V1_CONTENT]
     try:
-        orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        import json
-
-        text = json.dumps(value, ensure_ascii=False)
-        return text.encode("utf-8", "replace").decode()
-    return value
+        content = orjson.dumps(values).decode()
+    except orjson.JSONEncodeError:  # half an emoji, which is in no UTF-8, or a number of more than 64 bits
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+        content = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return str(uuid.uuid5(V1_NAMESPACE, content))
 
 
 def _moment_of(text: object, assume_timezone: tzinfo | None) -> float | None:

@@ -10,6 +10,7 @@ Every error and warning of this package, in one tree.
     │   ├── AppendError                     the kernel refused a write
     │   ├── LockTimeoutError                another writer held the lock too long
     │   └── LogPathError                    something that is not our log stands at its path
+    ├── QueryError           (ValueError)   an SQL query cannot be run
     ├── RefusedError                        a record could not be held anywhere: its status is ``failed``
     └── LogReadError                        a log cannot be read
 
@@ -36,6 +37,7 @@ __all__ = [
     "LogPathError",
     "LogReadError",
     "MissingExtraError",
+    "QueryError",
     "RefusedError",
     "WriteError",
 ]
@@ -195,6 +197,22 @@ class LogReadError(AIResponseLoggingError):
 
     def __str__(self) -> str:
         return f"{self.path} cannot be read: {self.reason}"
+
+
+class QueryError(AIResponseLoggingError, ValueError):
+    """
+    An SQL query cannot be run.
+
+    Attributes:
+        reason: Why, as far as possible with the query's place that is wrong.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class DurabilityWarning(UserWarning):

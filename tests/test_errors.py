@@ -18,6 +18,7 @@ from ai_response_logging.errors import (
     LogPathError,
     LogReadError,
     MissingExtraError,
+    QueryError,
     RefusedError,
     WriteError,
 )
@@ -35,6 +36,7 @@ EXAMPLES: list[tuple[Exception, tuple[str, ...]]] = [
         RefusedError("ai.jsonl", "the queue is full", "id-1"),
         ("ai.jsonl", "the queue is full", "id-1", "not in the log"),
     ),
+    (QueryError("syntax error\nLINE 1: SELEC"), ("LINE 1", "syntax error")),
     (LogReadError("ai.jsonl", "it is a directory"), ("ai.jsonl", "it is a directory")),
     (DurabilityWarning("no journal"), ("no journal",)),
     (ConfigWarning("not yet"), ("not yet",)),

@@ -13,7 +13,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from ..errors import AIResponseLoggingError, ConfigError, LogReadError, MissingExtraError
+from ..errors import AIResponseLoggingError, ConfigError, LogReadError, MissingExtraError, QueryError
 from . import config, demo, export, matrix, replay, run, verify
 from ._console import (
     EXIT_EXTRA_MISSING,
@@ -116,4 +116,4 @@ def _code_of(error: AIResponseLoggingError) -> int:
         return EXIT_EXTRA_MISSING
     if isinstance(error, LogReadError):
         return EXIT_UNREADABLE
-    return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_NOT_WELL
+    return EXIT_USAGE if isinstance(error, ConfigError | QueryError) else EXIT_NOT_WELL
