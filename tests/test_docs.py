@@ -88,9 +88,19 @@ def test_every_command_has_a_section_with_an_example():
     documented = PAGE.read_text("utf-8")
     names = [path for path, _ in commands()]
 
-    assert {"demo", "run", "matrix", "verify", "replay", "config list", "config show", "config check"} <= {
-        name.removeprefix("ai-responses ") for name in names
-    }
+    assert {
+        "demo",
+        "run",
+        "stats",
+        "matrix",
+        "verify",
+        "replay",
+        "convert",
+        "sql",
+        "config list",
+        "config show",
+        "config check",
+    } <= {name.removeprefix("ai-responses ") for name in names}
     for name in names:
         assert f"\n## {name}\n" in documented
         assert f"Example: {name}" in documented

@@ -14,7 +14,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from ..errors import AIResponseLoggingError, ConfigError, LogReadError, MissingExtraError, QueryError
-from . import config, demo, export, matrix, replay, run, verify
+from . import config, convert, demo, export, matrix, replay, run, sql, stats, verify
 from ._console import (
     EXIT_EXTRA_MISSING,
     EXIT_NOT_WELL,
@@ -48,10 +48,13 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(run.run)
+app.command()(stats.stats)
 app.command()(matrix.matrix)
 app.command()(verify.verify)
 app.command()(replay.replay)
 app.command()(export.export)
+app.command()(convert.convert)
+app.command()(sql.sql)
 app.add_typer(config.app, name="config")
 
 
@@ -94,7 +97,9 @@ def _run(arguments: list[str]) -> int:
     try:
         code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
     except AIResponseLoggingError as error:
-        print_error(str(error))
+        # Of a query the place is shown below it, on lines of their own.
+        for line in str(error).splitlines() if isinstance(error, QueryError) else [str(error)]:
+            print_error(line)
         return _code_of(error)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED

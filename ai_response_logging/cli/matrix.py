@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,24 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ._console import (
-    EXIT_NOT_WELL,
-    FileOption,
-    JsonOption,
-    console,
-    plain,
-    print_error,
-    print_json,
-    print_line,
-    print_wrapped,
-)
+from ._bad_lines import bad_lines_noted
+from ._console import EXIT_NOT_WELL, FileOption, JsonOption, console, plain, print_json, print_line, print_wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from ..matrix.grid import Cell, Column, Grid
-    from ..reader import BadLine
 
 __all__ = ["matrix", "print_grid"]
 
@@ -62,21 +51,9 @@ def matrix(execution_id: ExecutionId = None, *, file: FileOption = None, as_json
     from ..reader import read_log
     from ..record import default_log_path
 
-    bad: Counter[str] = Counter()
     path = default_log_path(file)
-
-    def note(line: BadLine) -> None:
-        if line.line:
-            bad[line.file] += 1
-        else:
-            print_error(f"{line.file}: {line.reason}")
-
-    grids = grids_of(read_log(path, on_bad=note))
-    for name, count in bad.items():
-        print_error(
-            f"{name}: {count:,} lines could not be read and are left out; to see which: "
-            f"ai-responses verify --file {shlex.quote(path)}"
-        )
+    with bad_lines_noted(path) as note:
+        grids = grids_of(read_log(path, on_bad=note))
     if execution_id is None:
         _print_runs(list(grids.values()), path, as_json=as_json)
         is_well = all(grid.is_complete for grid in grids.values())
