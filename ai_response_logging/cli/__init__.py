@@ -14,7 +14,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from ..errors import AIResponseLoggingError, ConfigError, LogReadError, MissingExtraError, QueryError
-from . import config, convert, demo, export, matrix, replay, run, sql, stats, verify
+from . import config, convert, demo, export, matrix, replay, run, show, sql, stats, tail, verify
 from ._console import (
     EXIT_EXTRA_MISSING,
     EXIT_NOT_WELL,
@@ -49,6 +49,8 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(run.run)
 app.command()(stats.stats)
+app.command()(tail.tail)
+app.command()(show.show)
 app.command()(matrix.matrix)
 app.command()(verify.verify)
 app.command()(replay.replay)

@@ -11,6 +11,9 @@ import errno
 import io
 import json
 import os
+import re
+import select
+import stat
 import sys
 import time
 import unicodedata
@@ -31,15 +34,19 @@ __all__ = [
     "EXIT_USAGE",
     "FileOption",
     "JsonOption",
+    "UtcOption",
     "checked_output",
     "console",
+    "counter_line",
     "lasting_outputs",
     "plain",
     "print_error",
     "print_json",
+    "print_json_line",
     "print_line",
     "print_wrapped",
     "progress_bar",
+    "reader_is_gone",
 ]
 
 EXIT_OK: Final = 0  # done, and all is well
@@ -51,6 +58,7 @@ EXIT_EXTRA_MISSING: Final = 4  # an extra is missing
 PROGRAM: Final = "ai-responses"
 _PATIENCE_S: Final = 1.0  # before a bar appears
 _REFRESH_S: Final = 0.2  # between two pictures of it
+_COUNTED_AT_ONCE: Final = 256  # between two looks at the clock
 _HANGING: Final = 2  # columns that a wrapped line stands further in
 _NARROWEST: Final = 20  # columns that a wrapped text gets at least
 
@@ -66,6 +74,7 @@ FileOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+UtcOption = Annotated[bool, typer.Option("--utc", help="Show times in UTC instead of local time.")]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -94,13 +103,36 @@ def print_wrapped(text: str, *, indent: int = 0) -> None:
 
 def print_json(value: object) -> None:
     """Print *value* as the one JSON document of a command, in UTF-8 wherever it goes."""
-    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    _write_utf8(_escaped(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
+
+
+def print_json_line(value: object) -> None:
+    """Print *value* as one line of JSON, in UTF-8 wherever it goes."""
+    _write_utf8(_escaped(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n")
+
+
+def _escaped(text: str) -> str:
+    """
+    Return JSON without characters that act on a terminal: as escapes they are the same JSON.
+
+    JSON itself escapes only the oldest of them; not C1, the bidirectional overrides, and lone surrogates.
+    """
+    return text if text.isascii() else _ACTING.sub(_as_escapes, text)
+
+
+def _as_escapes(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def _write_utf8(text: str) -> None:
     # A file name need not be UTF-8: its stray bytes become escapes, which JSON allows.
     data = text.encode("utf-8", "backslashreplace")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        if sys.stdout.line_buffering:
+            sys.stdout.buffer.flush()
     else:
         sys.stdout.write(data.decode("utf-8"))
 
@@ -117,6 +149,12 @@ def plain(text: str) -> str:
 
 # Control, format (bidirectional overrides among them), lone surrogates; line and paragraph separators.
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# The same behind ASCII, as a test holds it: asking each character of a large document takes seconds.
+_ACTING: Final = re.compile(
+    "[\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064"
+    "\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
 
 
 @contextlib.contextmanager
@@ -135,6 +173,35 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield bar.update
     finally:
         bar.close()
+
+
+@contextlib.contextmanager
+def counter_line(label: str, what: str) -> Iterator[Callable[[], None]]:
+    """
+    Give the block a function to call for each of the *what* that it has done, where nobody knows how many there are.
+
+    As :func:`progress_bar`, but a line that counts.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    due_s, done, width = time.monotonic() + _PATIENCE_S, 0, 0
+
+    def count() -> None:
+        nonlocal due_s, done, width
+        done += 1
+        if done % _COUNTED_AT_ONCE == 0 and time.monotonic() >= due_s:
+            due_s = time.monotonic() + _REFRESH_S
+            text = f"{label}: {done:,} {what}"
+            sys.stderr.write(f"\r{text}")
+            sys.stderr.flush()
+            width = len(text)
+
+    try:
+        yield count
+    finally:
+        if width:
+            sys.stderr.write("\r" + " " * width + "\r")
 
 
 class _LateBar:
@@ -179,6 +246,7 @@ class _Output(io.FileIO):
     """A descriptor whose reader may go away: what is written after that goes nowhere, without an error."""
 
     lost = ""
+    is_unread = False
 
     def write(self, data: Any) -> int:
         """Write *data*; all of it counts as written once it can go nowhere any more."""
@@ -187,10 +255,26 @@ class _Output(io.FileIO):
         except OSError as error:
             if error.errno != errno.EPIPE:  # a full disk, a terminal that hung up: said at the end
                 _Output.lost = error.strerror or str(error)
+            _Output.is_unread = True
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             return memoryview(data).nbytes
+
+
+def reader_is_gone() -> bool:
+    """Say whether whoever read standard output through a pipe has left, so that what follows is for nobody."""
+    if _Output.is_unread:
+        return True
+    try:
+        descriptor = sys.stdout.fileno()
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        poll = select.poll()
+        poll.register(descriptor, 0)  # errors are told unasked
+        return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+    except (OSError, ValueError):  # no descriptor: somebody captures what we print
+        return False
 
 
 @contextlib.contextmanager
@@ -202,7 +286,7 @@ def lasting_outputs() -> Iterator[None]:
     encoding lacks are shown as escapes.
     """
     before = sys.stdout, sys.stderr
-    _Output.lost = ""
+    _Output.lost, _Output.is_unread = "", False
     sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
     try:
         yield

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ._bad_lines import bad_lines_noted
-from ._console import EXIT_NOT_WELL, FileOption, JsonOption, console, plain, print_json, print_line, print_wrapped
+from ..filters import Filters
+from ._console import (
+    EXIT_NOT_WELL,
+    FileOption,
+    JsonOption,
+    UtcOption,
+    console,
+    plain,
+    print_json,
+    print_line,
+    print_wrapped,
+)
+from ._filters import with_filters
+from ._reading import records_of
+from ._shown import shown_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +40,7 @@ _MOST_ROWS: Final = 100  # of a longer run only the rows that are not well are s
 _MOST_FAILURES: Final = 10
 _WIDE: Final = 90  # a run's UUID and its time side by side
 
-ExecutionId = Annotated[
+Run = Annotated[
     str | None,
     typer.Argument(
         metavar="EXECUTION_ID",
@@ -38,37 +50,55 @@ ExecutionId = Annotated[
 ]
 
 
-def matrix(execution_id: ExecutionId = None, *, file: FileOption = None, as_json: JsonOption = False) -> None:
+@with_filters
+def matrix(
+    run_id: Run = None,
+    *,
+    filters: Filters,
+    file: FileOption = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a table in GitHub's Markdown, for a pull request or an issue.")
+    ] = False,
+    utc: UtcOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """
     Show how complete a run is, cell by cell.
 
-    Questions down, models across. Without an id, all runs of the log and how complete each is. Exit code 1 if a
-    cell failed or is missing.
+    Questions down, models across. Without an id, all runs of the log and how complete each is. The options that
+    choose records choose a part of each run: --platform and --model its models, the others its questions, and
+    figures and exit code are those of that part. Exit code 1 if a cell failed or is missing.
 
-    Example: ai-responses matrix exec_2026
+    Example: ai-responses matrix exec_2026 --markdown
     """
     from ..matrix.grid import grids_of
-    from ..reader import read_log
     from ..record import default_log_path
+    from ._markdown import markdown_of_grid, markdown_of_runs
 
+    if markdown and as_json:
+        raise typer.BadParameter("give --markdown or --json, not both", param_hint="--markdown")
     path = default_log_path(file)
-    with bad_lines_noted(path) as note:
-        grids = grids_of(read_log(path, on_bad=note))
-    if execution_id is None:
-        _print_runs(list(grids.values()), path, as_json=as_json)
-        is_well = all(grid.is_complete for grid in grids.values())
+    grids = grids_of(records_of(path, "matrix"), filters)
+    if run_id is None:
+        chosen = list(grids.values())
+        if markdown:
+            print_line(markdown_of_runs(chosen, utc=utc))
+        else:
+            _print_runs(chosen, path, as_json=as_json, utc=utc)
     else:
-        grid = grids[_whole_id(execution_id, grids, path)]
-        if as_json:
+        grid = grids[_whole_id(run_id, grids, path, is_filtered=bool(filters))]
+        chosen = [grid]
+        if markdown:
+            print_line(markdown_of_grid(grid, _names_of(grid.columns), _rows_of(grid)))
+        elif as_json:
             print_json(grid.to_dict())
         else:
             print_grid(grid)
-        is_well = grid.is_complete
-    if not is_well:
+    if not all(grid.is_complete for grid in chosen):
         raise typer.Exit(EXIT_NOT_WELL)
 
 
-def _whole_id(beginning: str, grids: Mapping[str, Grid], path: str) -> str:
+def _whole_id(beginning: str, grids: Mapping[str, Grid], path: str, *, is_filtered: bool) -> str:
     found = [beginning] if beginning in grids else [name for name in grids if name.startswith(beginning)]
     if len(found) == 1:
         return found[0]
@@ -76,11 +106,13 @@ def _whole_id(beginning: str, grids: Mapping[str, Grid], path: str) -> str:
         some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")  # noqa: PLR2004  as above
         raise typer.BadParameter(f"{beginning!r} begins {len(found)} runs: {some}", param_hint="EXECUTION_ID")
     raise typer.BadParameter(
-        f"{path} has no run {beginning!r}; without an id all are listed", param_hint="EXECUTION_ID"
+        f"{path} has no run {beginning!r}{' with what was asked for' if is_filtered else ''}; without an id all are "
+        "listed",
+        param_hint="EXECUTION_ID",
     )
 
 
-def _print_runs(grids: Sequence[Grid], path: str, *, as_json: bool) -> None:
+def _print_runs(grids: Sequence[Grid], path: str, *, as_json: bool, utc: bool) -> None:
     if as_json:
         print_json([grid.to_dict(with_cells=False) for grid in grids])
         return
@@ -99,7 +131,7 @@ def _print_runs(grids: Sequence[Grid], path: str, *, as_json: bool) -> None:
     for grid in grids:
         table.add_row(
             plain(grid.execution_id),
-            _local(grid.first_s, " " if screen.width >= _WIDE else "\n"),
+            shown_time(grid.first_s, utc=utc, timespec="minutes").replace(" ", " " if screen.width >= _WIDE else "\n"),
             f"{grid.done:,}/{grid.expected:,}",
             _figure(grid.failed, "failed"),
             _figure(grid.missing, "missing"),
@@ -111,18 +143,6 @@ def _figure(count: int, status: str) -> Text:
     from rich.text import Text
 
     return Text(f"{count:,}", style=_SHOWN[status][1] if count else "")
-
-
-def _local(unix_s: float | None, separator: str) -> str:
-    """Return local time with its offset, to the minute."""
-    if unix_s is None:
-        return "?"
-    try:
-        return (
-            datetime.fromtimestamp(unix_s).astimezone().isoformat(sep=" ", timespec="minutes").replace(" ", separator)
-        )
-    except (ValueError, OverflowError, OSError):  # a number, but no time
-        return "?"
 
 
 def print_grid(grid: Grid) -> None:

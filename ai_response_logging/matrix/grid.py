@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple
+
+from ..filters import Filters
+from ..record import provider_of
 
 __all__ = ["Cell", "Column", "Grid", "grid_of", "grids_of", "runs_of"]
 
@@ -124,18 +127,29 @@ def grid_of(records: Iterable[Mapping[str, Any]], execution_id: str) -> Grid:
     return run.grid()
 
 
-def grids_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Grid]:
+def grids_of(records: Iterable[Mapping[str, Any]], filters: Filters | None = None) -> dict[str, Grid]:
     """
     Return the grids of all runs by their execution_id, in the order in which they begin.
 
+    Args:
+        records: Flat records; read once.
+        filters: Which part of each run: ``platform`` and ``model`` choose models, the others questions, namely those
+            of which a record matches (``failed``: of which a cell is failed in the end). A hole within that part
+            stays one, and a run of which nothing is chosen is left out.
+
     .. versionadded:: 0.1.0
     """
+    choice = _Choice(filters or Filters())
     runs: dict[str, _Run] = {}
     for record in records:
         execution_id = record.get("execution_id")
-        if isinstance(execution_id, str) and execution_id:
-            runs.setdefault(execution_id, _Run(execution_id)).add(record)
-    return {execution_id: run.grid() for execution_id, run in runs.items()}
+        if isinstance(execution_id, str) and execution_id and choice.wants_run(execution_id):
+            run = runs.setdefault(execution_id, _Run(execution_id))
+            run.add(record)
+            if choice.by_record is not None and choice.by_record.match(record):
+                run.choose(record)
+    grids = {execution_id: run.grid(choice) for execution_id, run in runs.items()}
+    return {name: grid for name, grid in grids.items() if grid.cells or not filters}
 
 
 def runs_of(records: Iterable[Mapping[str, Any]]) -> list[Grid]:
@@ -145,6 +159,29 @@ def runs_of(records: Iterable[Mapping[str, Any]]) -> list[Grid]:
     .. versionadded:: 0.1.0
     """
     return list(grids_of(records).values())
+
+
+class _Choice:
+    """What the filters of a reader mean for a run: some of its models, and some of its questions."""
+
+    def __init__(self, filters: Filters) -> None:
+        self._execution_id = filters.execution_id
+        self._by_column = Filters(platform=filters.platform, model=filters.model)
+        by_record = replace(filters, execution_id=None, failed=False)
+        self.by_record = by_record if by_record != self._by_column else None
+        """What a record of a question must be; None where that chooses no questions."""
+        self.failed = filters.failed
+        self.is_whole = filters in (Filters(), Filters(execution_id=filters.execution_id))
+        """Whether a run is taken as it is."""
+
+    def wants_run(self, execution_id: str) -> bool:
+        """Say whether a run is wanted at all."""
+        return self._execution_id in (None, execution_id)
+
+    def wants_column(self, column: Column) -> bool:
+        """Say whether a model is wanted."""
+        provider = provider_of(column.platform) if column.platform else None
+        return self._by_column.match({"platform": column.platform, "provider": provider, "model": column.model})
 
 
 class _Answer(NamedTuple):
@@ -164,8 +201,13 @@ class _Run:
         self._answers: dict[tuple[_Row, Column], _Answer] = {}
         self._labels: dict[int, str] = {}
         self._total_cells = self._total_models = 0
+        self._chosen: set[_Row] = set()
         self._first_s: float | None = None
         self._last_s: float | None = None
+
+    def choose(self, record: Mapping[str, Any]) -> None:
+        """Note that the question of *record* is wanted."""
+        self._chosen.add(_row_of(record))
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take in one record of this run."""
@@ -192,8 +234,28 @@ class _Run:
         self._last_s = unix_s if self._last_s is None else max(self._last_s, unix_s)
         return unix_s
 
-    def grid(self) -> Grid:
-        """Return what the records add up to."""
+    def grid(self, choice: _Choice | None = None) -> Grid:
+        """Return what the records add up to, or the part of it that *choice* wants."""
+        whole = self._whole_grid()
+        if choice is None or choice.is_whole:
+            return whole
+        columns = [column for column in whole.columns if choice.wants_column(column)]
+        rows = sorted({*self._rows, *self._rows_unseen(whole.expected)}, key=_row_order)
+        if choice.by_record is not None:
+            rows = [row for row in rows if row in self._chosen]
+        if choice.failed:
+            rows = [row for row in rows if any(self._status(row, column) == "failed" for column in columns)]
+        cells = tuple(self._cells(rows, columns, whole.expected))
+        counts = Counter(cell.status for cell in cells)
+        return replace(
+            whole, expected=len(cells), done=counts["done"], failed=counts["failed"], missing=counts["missing"],
+            cells=cells, columns=tuple(columns),
+        )  # fmt: skip
+
+    def _status(self, row: _Row, column: Column) -> str:
+        return self._answers.get((row, column), _MISSING).status
+
+    def _whole_grid(self) -> Grid:
         columns = sorted(self._columns, key=lambda column: column.model_index or len(self._columns) + _MOST_EXPECTED)
         expected = max(self._total_cells or len(self._rows) * len(columns), len(self._answers))
         statuses = Counter(answer.status for answer in self._answers.values())

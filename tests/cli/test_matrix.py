@@ -338,3 +338,78 @@ def test_models_of_one_name_are_told_apart(cli: Cli, log_path: Path):
     heading = cli("matrix", "exec_1", "--file", log_path).out.splitlines()[1]
 
     assert heading.split() == ["question", "a", "m", "2", "b", "m", "3", "b", "m", "c", "other", "other"]
+
+
+# --- a part of a run, and Markdown -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "figures"),
+    [
+        (["--model", "deepseek-chat"], (3, 1, 1, 1)),
+        (["--platform", "deepseek"], (6, 4, 1, 1)),
+        (["--failed"], (3, 2, 1, 0)),
+        (["--grep", "best photos"], (3, 2, 1, 0)),
+        (["--since", "2023-11-14T22:13:22.6Z"], (3, 2, 0, 1)),
+        (["--execution-id", "exec_1"], (9, 7, 1, 1)),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_filters_choose_a_part_and_its_holes_stay(
+    cli: Cli, log_path: Path, options: list[str], figures: tuple[int, int, int, int]
+):
+    """
+    Expected, done, failed and missing are those of the models and questions that are asked for.
+    """
+    records = [one for one in run_of(3, 3, total_questions=9, total_models=3) if one["record_id"] != "3-2"]
+    records = [{**one, "success": False} if one["record_id"] == "2-2" else one for one in records]
+    write(log_path, [*records, record(1, 1, "exec_2")])
+    found = json.loads(cli("matrix", "exec_1", *options, "--json", "--file", log_path).out)
+
+    assert (found["expected"], found["done"], found["failed"], found["missing"]) == figures
+
+
+def test_runs_of_which_nothing_is_chosen_are_not_listed(cli: Cli, log_path: Path):
+    """
+    Without an id, only runs that have what was asked for; by their own id it is said.
+    """
+    write(log_path, [record(1, 1, "exec_1"), record(1, 2, "exec_2", brand="华为")])
+    listed = json.loads(cli("matrix", "--brand", "华为", "--json", "--file", log_path).out)
+    ended = cli("matrix", "exec_1", "--brand", "华为", "--file", log_path)
+
+    assert [one["execution_id"] for one in listed] == ["exec_2"]
+    assert (ended.code, "no run 'exec_1' with what was asked for" in ended.err) == (2, True)
+
+
+def test_markdown_has_a_table_and_nothing_of_the_data_acts_in_it(cli: Cli, log_path: Path):
+    """
+    Pipes, newlines, HTML, mentions and emphasis are text; each row has as many cells as the head.
+    """
+    evil = "a|b\n<script>*x*</script> `c` @team #12 [l](http://h) www.example.com"
+    write(log_path, [record(1, 1, question=evil), record(1, 2, question=evil, success=False, error_type="a|b")])
+    ended = cli("matrix", "exec_1", "--markdown", "--file", log_path)
+    rows = [one for one in ended.out.splitlines() if one.startswith("|")]
+    cells = [one.replace("\\|", "").count("|") for one in rows]
+
+    assert ended.code == 1
+    assert cells == [5, 5, 5, 6, 6, 6]
+    assert "✅ | ❌" in rows[2]
+    assert "<script>" not in ended.out.replace("\\<", "")
+    assert "@team" not in ended.out
+    assert "http:/" not in ended.out
+    assert "\\#12" in ended.out
+
+
+def test_markdown_of_all_runs_is_one_table(cli: Cli, log_path: Path):
+    """
+    One row a run, with its figures; --json beside it is used wrongly.
+    """
+    write(log_path, [*run_of(2, 2, execution_id="exec|a"), record(1, 1, "b", success=False)])
+    ended = cli("matrix", "--markdown", "--utc", "--file", log_path)
+
+    assert ended.out.splitlines()[2:] == [
+        "| exec\\|a | 2023-11-14 22:13+00:00 | ✅ | 4/4 | 0 | 0 |",
+        "| b | 2023-11-14 22:13+00:00 | ❌ | 0/1 | 1 | 0 |",
+    ]
+    assert ended.code == 1
+    assert cli("matrix", "--markdown", "--json", "--file", log_path).code == 2
