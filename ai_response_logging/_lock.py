@@ -39,6 +39,7 @@ __all__ = [
     "held_elsewhere",
     "identity",
     "is_replaced",
+    "lock_file_of",
     "standing",
     "takes_turn",
     "try_acquire",
@@ -169,6 +170,13 @@ def try_acquire(lock_file: FileIO) -> bool:
     except OSError:
         return False
     return True
+
+
+def lock_file_of(log: str) -> str:
+    """Return the path of the lock file of the *log*, as concurrent-log-handler names it."""
+    from concurrent_log_handler import ConcurrentRotatingFileHandler  # what only reads does not need it
+
+    return os.path.join(*ConcurrentRotatingFileHandler.baseLockFilename(log))
 
 
 def identity(file: int | str) -> tuple[int, int]:

@@ -78,6 +78,10 @@ class Numbers:
             for number in range(first, last + 1):
                 yield number, Place(*place)
 
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Yield first and last number of each unbroken run, the lowest first."""
+        return zip(self._firsts, self._lasts, strict=True)
+
     def gaps(self) -> Iterator[tuple[int, int, Place]]:
         """Yield what is missing from 0 on: first and last number of each gap, and the place of the number behind it."""
         expected = 0

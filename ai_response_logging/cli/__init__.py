@@ -14,7 +14,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from ..errors import AIResponseLoggingError, ConfigError, LogReadError, MissingExtraError, QueryError
-from . import config, convert, demo, export, matrix, replay, run, show, sql, stats, tail, verify
+from . import config, convert, demo, export, forget, matrix, replay, run, show, sql, stats, tail, verify
 from ._console import (
     EXIT_EXTRA_MISSING,
     EXIT_NOT_WELL,
@@ -57,6 +57,7 @@ app.command()(replay.replay)
 app.command()(export.export)
 app.command()(convert.convert)
 app.command()(sql.sql)
+app.command()(forget.forget)
 app.add_typer(config.app, name="config")
 
 

@@ -23,8 +23,9 @@ def verify(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     Prove that the log is whole, or say what is wrong where.
 
     Byte by byte: finds torn, glued and foreign lines, wrong checksums, duplicates, and gaps in each writer's
-    numbers; what is still in a journal is no gap, and is counted. Reads rotated and compressed files too, needs no
-    writing rights and waits for no writer. Exit code 1 if anything is found, or a journal may not be read.
+    numbers; what is still in a journal, or was forgotten on request, is no gap, and is counted. Reads rotated and
+    compressed files too, needs no writing rights and waits for no writer. Exit code 1 if anything is found, or a
+    journal may not be read.
 
     Example: ai-responses verify --file data/ai_responses/ai_responses.jsonl
     """
@@ -48,6 +49,8 @@ def _print(report: Report) -> None:
         parts.append(f"{_many(report.in_journals, 'more record')} in journals, on the way")
     if report.older:
         parts.append(f"{report.older:,} of an older shape, which cannot be proven")
+    if report.forgotten:
+        parts.append(f"{report.forgotten:,} forgotten on request")
     if report.open_calls:
         parts.append(f"{_many(report.open_calls, 'call')} begun and not ended")
     parts += [_many(len(report.files), "file"), _size(report.bytes)]

@@ -23,11 +23,12 @@ from ..reader import MAX_LINE_BYTES, LogSnapshot, StrPath, is_unfinished, lines_
 from ..record import default_log_path
 from ._journals import Journals
 from ._lines import Finding, claims_in, judge_line
+from ._receipts import Receipts
 from ._tally import Hashes, Repeats
 
 __all__ = ["KINDS", "Problem", "Report", "WriterReport", "verify_log"]
 
-KINDS: Final = ("torn", "glued", "foreign", "checksum", "duplicate", "gap", "unread")
+KINDS: Final = ("torn", "glued", "foreign", "checksum", "duplicate", "forgotten", "gap", "unread")
 """
 What a problem can be.
 
@@ -36,7 +37,10 @@ What a problem can be.
 - ``foreign``: no record: not JSON, no object, NUL bytes, bad UTF-8, a blank line, some other object.
 - ``checksum``: it parses, but is not what was written: altered, or glued so that it still parses.
 - ``duplicate``: its ``record_id``, or its number within its writer, stood before; or a key stands twice in the line.
-- ``gap``: numbers of a writer are missing before this line; what is in a journal is not missing.
+- ``forgotten``: a receipt of `ai-responses forget` that contradicts itself, or a record that is there although a
+  receipt says that it was forgotten.
+- ``gap``: numbers of a writer are missing before this line; what is in a journal, or was forgotten with a receipt, is
+  not missing.
 - ``unread``: a journal, or a directory of journals, may not be read, so nothing is proven of what is in it; line 0.
 """
 
@@ -106,6 +110,7 @@ class Report:
         problems: At most 1,000 of each kind, by place.
         problem_counts: How many of each kind there are in all; kinds without any are left out.
         open_calls: Calls with a ``start`` and neither ``response`` nor ``tombstone``; no damage.
+        forgotten: Numbers that are missing because they were forgotten, as receipts in the log say.
     """
 
     whole: bool
@@ -118,6 +123,7 @@ class Report:
     problems: tuple[Problem, ...]
     problem_counts: dict[str, int]
     open_calls: int
+    forgotten: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as ``ai-responses verify --json`` prints it; ``missing`` is a list of [first, last]."""
@@ -177,6 +183,7 @@ class _Check:
         self._claims: list[tuple[str, int, Place]] = []
         self._problems: list[tuple[Place, str, str]] = []
         self._counts: Counter[str] = Counter()
+        self._receipts = Receipts()
 
     def read_all(self) -> None:
         """Read every file, then once more if something stands twice, since only then it matters where it stood."""
@@ -194,6 +201,8 @@ class _Check:
             self._locate_repeats(Repeats(repeated))
         self._add_journalled()
         self._add_claims()
+        for place, detail in self._receipts.contradictions(self._writers):
+            self._note("forgotten", place, detail)
         self._note_gaps()
 
     def report(self) -> Report:
@@ -208,10 +217,11 @@ class _Check:
             older=self._older,
             bytes=self._bytes,
             in_journals=self._in_journals,
-            writers=tuple(_writer_report(name, numbers) for name, numbers in self._writers.items()),
+            writers=tuple(self._writer_report(name, numbers) for name, numbers in self._writers.items()),
             problems=tuple(problems),
             problem_counts={kind: self._counts[kind] for kind in KINDS if kind in self._counts},
             open_calls=self._calls.count_open(),
+            forgotten=self._receipts.count,
         )
 
     def _findings(self) -> Iterator[tuple[Place, bytes, Finding]]:
@@ -250,6 +260,8 @@ class _Check:
         if not _add_number(self._writers, record, place):
             self._has_repeated_number = True
         self._calls.note(record)
+        if (fault := self._receipts.take(record, place)) is not None:
+            self._note("forgotten", place, fault)
 
     def _locate_repeats(self, repeats: Repeats) -> None:
         writers: dict[str, Numbers] = {}
@@ -292,10 +304,19 @@ class _Check:
 
     def _note_gaps(self) -> None:
         for writer_id, numbers in self._writers.items():
-            for first, last, place in numbers.gaps():
+            for first, last, place in self._receipts.unexplained(writer_id, numbers):
                 what = f"number {first}" if first == last else f"numbers {first} to {last}"
                 why = "; files removed by backup_count look the same" if first == 0 else ""
                 self._note("gap", place, f"{what} of writer {writer_id!a} missing before this line's {last + 1}{why}")
+
+    def _writer_report(self, writer_id: str, numbers: Numbers) -> WriterReport:
+        kept: list[tuple[int, int]] = []
+        count = 0
+        for first, last, _ in self._receipts.unexplained(writer_id, numbers):
+            count += last - first + 1
+            if len(kept) < _RANGES_KEPT:
+                kept.append((first, last))
+        return WriterReport(writer_id, numbers.first, numbers.last, tuple(kept), count)
 
 
 def _add_number(writers: dict[str, Numbers], record: dict[str, Any], place: Place) -> bool:
@@ -307,16 +328,6 @@ def _add_number(writers: dict[str, Numbers], record: dict[str, Any], place: Plac
     if numbers is None:
         numbers = writers[writer_id] = Numbers()
     return numbers.add(number, place)
-
-
-def _writer_report(writer_id: str, numbers: Numbers) -> WriterReport:
-    kept: list[tuple[int, int]] = []
-    count = 0
-    for first, last, _ in numbers.gaps():
-        count += last - first + 1
-        if len(kept) < _RANGES_KEPT:
-            kept.append((first, last))
-    return WriterReport(writer_id, numbers.first, numbers.last, tuple(kept), count)
 
 
 def _look_again(stream: BinaryIO, offset: int) -> bytes:

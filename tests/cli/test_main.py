@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .conftest import Cli
 
 MAIN = "from ai_response_logging.cli import main; main()"
-COMMANDS = ("demo", "run", "tail", "show", "matrix", "verify", "config")
+COMMANDS = ("demo", "run", "tail", "show", "matrix", "verify", "forget", "config")
 
 
 def write_log(path: Path, records: int, *, is_whole: bool = True) -> None:
