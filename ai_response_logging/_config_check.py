@@ -13,7 +13,7 @@ from .record import LOGGER_NAME
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["HANDLER_PATHS", "Complaint", "complaints_of", "our_handler_of"]
+__all__ = ["HANDLER_PATHS", "Complaint", "complaints_of", "is_ours", "our_handler_of"]
 
 HANDLER_PATHS: Final = ("ai_response_logging.AIResponseHandler", "ai_response_logging.handler.AIResponseHandler")
 _SECTIONS: Final = ("formatters", "filters", "handlers", "loggers")
@@ -31,7 +31,7 @@ class Complaint(NamedTuple):
 
 def our_handler_of(mapping: Mapping[str, Any]) -> str:
     """Return the name of the handler that records: that of the logger ``ai_responses``, else the first; or nothing."""
-    ours: list[str] = [name for name, section in mapping.get("handlers", {}).items() if _is_ours(section)]
+    ours: list[str] = [name for name, section in mapping.get("handlers", {}).items() if is_ours(section)]
     named = mapping.get("loggers", {}).get(LOGGER_NAME, {}).get("handlers") or ()
     return next((name for name in named if name in ours), ours[0] if ours else "")
 
@@ -45,7 +45,7 @@ def complaints_of(mapping: Mapping[str, Any]) -> Iterator[Complaint]:
         yield from broken
         return
     handlers = mapping.get("handlers", {})
-    if not any(map(_is_ours, handlers.values())):
+    if not any(map(is_ours, handlers.values())):
         yield Complaint("handlers", f"handlers must have an entry with class: {HANDLER_PATHS[0]}")
     for name, section in handlers.items():
         yield from _in_handler(f"handlers.{name}", section, mapping)
@@ -62,7 +62,7 @@ def _in_handler(path: str, section: object, mapping: Mapping[str, Any]) -> Itera
     yield from _unknown(f"{path}.filters", section.get("filters"), mapping, "filters")
     formatter = section.get("formatter")
     yield from _unknown(f"{path}.formatter", [formatter] if formatter else None, mapping, "formatters")
-    if _is_ours(section):
+    if is_ours(section):
         yield from _options(path, section)
 
 
@@ -118,7 +118,8 @@ def _no_mapping(key: str, found: object) -> str:
     return f"{key.rpartition('.')[2]} must be a mapping, got {found!r}"
 
 
-def _is_ours(section: object) -> bool:
+def is_ours(section: object) -> bool:
+    """Say whether a handler's *section* makes one of ours."""
     if not isinstance(section, dict):
         return False
     kind = section.get("class", section.get("()"))

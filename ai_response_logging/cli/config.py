@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Final
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ._console import EXIT_NOT_WELL, JsonOption, console, plain, print_json, print_line, print_wrapped
+
+if TYPE_CHECKING:
+    from .._review import Review
 
 __all__ = ["app"]
 
@@ -69,33 +73,92 @@ def show(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A name th
     print_line(preset_yaml(preset).rstrip("\n"))
 
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE...",
+        help="YAML or JSON files for logging.config.dictConfig, or dicts in Python modules as pkg.module:NAME.",
+        show_default=False,
+    ),
+]
+
+
 @app.command()
-def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file for logging.config.dictConfig.")],
-    *,
-    as_json: JsonOption = False,
-) -> None:
+def check(sources: Sources, *, as_json: JsonOption = False) -> None:
     """
-    Check a configuration file, key by key.
+    Check the logging configuration of a whole application, key by key.
 
-    Each complaint names the key's full path. Exit code 1 if there is a complaint.
+    Finds what would be refused, and what logging takes without a word: unknown keys, wrong types, levels that drop
+    answers, loggers that will be disabled, handlers that nobody uses, answers recorded twice, places that cannot be
+    written; with the files of several processes, settings that contradict each other on one log. Says what each
+    durability will be on its file system, which is tried out with a small file. Each complaint names the key's full
+    path. Exit code 1 if there is a complaint.
 
-    Example: ai-responses config check logging.yaml
+    Example: ai-responses config check logging.yaml worker.yaml myproject.settings:LOGGING
     """
-    from .. import config
+    from .._review import review
+
+    found = review({name: _source(name) for name in sources})
+    if as_json:
+        complaints = [
+            {"source": name, "where": complaint.where, "problem": complaint.problem}
+            for name, complaint in found.complaints
+        ]
+        print_json({
+            "file": sources[0],
+            "files": sources,
+            "complaints": [str(complaint) for _, complaint in found.complaints],
+            "details": complaints,
+            "notes": [{"source": name, "note": note} for name, note in found.notes],
+        })  # fmt: skip
+    else:
+        for name in sources:
+            _print_review(name, found)
+    if found.complaints:
+        raise typer.Exit(EXIT_NOT_WELL)
+
+
+def _print_review(name: str, found: Review) -> None:
+    complaints = [complaint for source, complaint in found.complaints if source == name]
+    for complaint in complaints:
+        where = f"{complaint.where}: " if complaint.where else ""
+        print_wrapped(f"{plain(name)}: {plain(where + complaint.problem)}")
+    if not complaints:
+        print_line(f"{plain(name)}: fine")
+    for source, note in found.notes:
+        if source == name:
+            print_wrapped(plain(note), indent=2)
+
+
+def _source(name: str) -> str | dict[str, Any]:
+    """Return the file's absolute path, or the dict that ``pkg.module:NAME`` is."""
     from ..errors import ConfigError
 
-    if not file.is_file():
-        what = "is not a file" if file.exists() else "does not exist"
-        raise ConfigError(f"{file} {what}; name a YAML file, or see `ai-responses config show` for a preset's text")
-    # Absolute, so that a file named like a preset is not taken for the preset.
-    complaints = config.check(file.absolute())
-    if as_json:
-        print_json({"file": str(file), "complaints": complaints})
-    elif complaints:
-        for complaint in complaints:
-            print_line(f"{plain(str(file))}: {plain(complaint)}")
-    else:
-        print_line(f"{plain(str(file))}: fine")
-    if complaints:
-        raise typer.Exit(EXIT_NOT_WELL)
+    module, colon, attribute = name.partition(":")
+    if colon and not os.path.exists(name) and all(part.isidentifier() for part in module.split(".")):
+        return _dict_of(name, module, attribute)
+    if not os.path.isfile(name):
+        what = "is not a file" if os.path.exists(name) else "does not exist"
+        raise ConfigError(
+            f"{name} {what}; name a YAML or JSON file, or a dict as pkg.module:NAME, or see `ai-responses config show` "
+            "for a preset's text"
+        )
+    return os.path.abspath(name)  # so that a file named like a preset is not taken for the preset
+
+
+def _dict_of(name: str, module: str, attribute: str) -> dict[str, Any]:
+    from importlib import import_module
+
+    from ..errors import ConfigError
+
+    if (here := os.getcwd()) not in sys.path:  # as `python -m` has it
+        sys.path.insert(0, here)
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # it is the application's own code that runs here
+        raise ConfigError(f"{name} cannot be had: {type(error).__name__}: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{name} is {type(found).__name__}, not a dict for logging.config.dictConfig")
+    return found
