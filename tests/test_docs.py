@@ -6,14 +6,19 @@ Every command is documented: docs/reference/cli.md is made from the help texts a
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ai_response_logging.cli import app
+from ai_response_logging import cli
+from ai_response_logging.cli import _console, app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
 TYPER = ".".join(version("typer").split(".")[:2])
@@ -25,16 +30,20 @@ PREFACE = """\
 Every command that reads a log takes its base name and finds rotated and compressed files and journals beside it.
 Reading needs no writing rights and never blocks a writer.
 Text is for people; `--json` prints one JSON document with the same figures for programs.
-Colours and bars appear only on a terminal, and `NO_COLOR` turns colours off; a pipe closed early is no error.
-Times are local, with their offset.
+Colours and bars appear only on a terminal; `NO_COLOR` turns colours off, `FORCE_COLOR` turns them on.
+A pipe closed early is no error.
+What acts on a terminal (escape sequences, bidirectional overrides) is not shown, and comes as an escape in JSON.
+Times are local, with their offset, or in UTC with `--utc`; they are read as local where they have no offset.
+`ai-responses --install-completion` lets bash, zsh or fish complete commands, options, runs, records and presets.
 
 | exit code | meaning |
 |---|---|
 | 0 | done, and all is well |
-| 1 | done, and what was found is not well: damage in a log, holes in a run, complaints about a file, a journal stayed |
+| 1 | done, and what was found is not well: damage in a log, holes in a run, complaints about a file, something stayed |
 | 2 | used wrongly |
 | 3 | the log cannot be read |
 | 4 | an extra is missing; the message says how to install it |
+| 130 | ended by Ctrl-C |
 """
 
 
@@ -89,18 +98,9 @@ def test_every_command_has_a_section_with_an_example():
     names = [path for path, _ in commands()]
 
     assert {
-        "demo",
-        "run",
-        "stats",
-        "matrix",
-        "verify",
-        "replay",
-        "convert",
-        "sql",
-        "config list",
-        "config show",
-        "config check",
-    } <= {name.removeprefix("ai-responses ") for name in names}
+        "demo", "run", "tail", "show", "stats", "matrix", "verify", "replay", "convert", "sql", "export", "forget",
+        "config list", "config show", "config check",
+    } <= {name.removeprefix("ai-responses ") for name in names}  # fmt: skip
     for name in names:
         assert f"\n## {name}\n" in documented
         assert f"Example: {name}" in documented
@@ -115,6 +115,52 @@ def test_every_option_of_every_command_is_explained():
         bare = [one for one in options if one.startswith("  -") and len(one.split("  ", 2)) < 2]
         assert options, name
         assert bare == [], name
+
+
+def test_every_option_and_argument_stands_in_its_commands_section():
+    """
+    What the program takes, by its own account, and not only what the page happens to show.
+    """
+    import typer
+
+    sections = dict(part.split("\n", 1) for part in PAGE.read_text("utf-8").split("\n## ")[1:])
+    for path, command in _objects(typer.main.get_command(app), "ai-responses"):
+        for parameter in command.params:
+            names = [*parameter.opts, *parameter.secondary_opts] if parameter.param_type_name == "option" else []
+            wanted = names or [str(parameter.metavar or parameter.name).strip(".")]
+            assert all(name in sections[path] for name in wanted), (path, wanted)
+
+
+def _objects(command: object, path: str) -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _objects(child, f"{path} {name}")
+
+
+def test_every_exit_code_is_in_the_table_and_nothing_else():
+    """
+    Those that the program has, by name; 130 is the shells' own for Ctrl-C.
+    """
+    codes = {value for name, value in vars(_console).items() if name.startswith("EXIT_")} | {cli._EXIT_INTERRUPTED}
+    table = {int(row.split("|")[1]) for row in PAGE.read_text("utf-8").splitlines() if re.match(r"\| \d+ \|", row)}
+
+    assert table == codes
+
+
+def test_command_that_can_end_with_1_says_when():
+    """
+    A script that calls it must know what a 1 means there.
+    """
+    import typer
+
+    told = 0
+    for path, command in _objects(typer.main.get_command(app), "ai-responses"):
+        if hasattr(command, "commands") or path in {"ai-responses config list", "ai-responses config show"}:
+            continue
+        if "typer.Exit(EXIT_NOT_WELL)" in inspect.getsource(sys.modules[inspect.unwrap(command.callback).__module__]):
+            told += 1
+            assert re.search(r"[Ee]xit code\s+[01]", command.help), path
+    assert told >= 6
 
 
 if __name__ == "__main__":

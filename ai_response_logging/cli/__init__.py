@@ -33,7 +33,6 @@ __all__ = ["app", "main"]
 _EXIT_INTERRUPTED: Final = 130
 
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

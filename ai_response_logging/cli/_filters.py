@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..filters import Filters, parse_time
+from ._complete import run_ids
 
 __all__ = ["with_filters"]
 
@@ -20,7 +21,9 @@ _TIME = "2h, 3d, a date, or RFC 3339; local time where it has no offset"
 
 def _options(
     *,
-    execution_id: Annotated[str | None, typer.Option(metavar="ID", help="Only this run.", show_default=False)] = None,
+    execution_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only this run.", show_default=False, autocompletion=run_ids)
+    ] = None,
     platform: Annotated[str | None, typer.Option(help="Only this platform or provider.", show_default=False)] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.", show_default=False)] = None,
     brand: Annotated[str | None, typer.Option(help="Only this brand.", show_default=False)] = None,

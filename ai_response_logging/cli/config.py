@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ._complete import preset_names
 from ._console import EXIT_NOT_WELL, JsonOption, console, plain, print_json, print_line, print_wrapped
 
 if TYPE_CHECKING:
@@ -62,7 +63,11 @@ def _options_of(mapping: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.command()
-def show(preset: Annotated[str, typer.Argument(metavar="PRESET", help="A name that `config list` shows.")]) -> None:
+def show(
+    preset: Annotated[
+        str, typer.Argument(metavar="PRESET", help="A name that `config list` shows.", autocompletion=preset_names)
+    ],
+) -> None:
     """
     Print a preset as the text of a configuration file.
 

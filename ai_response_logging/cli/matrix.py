@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ..filters import Filters
+from ._complete import run_ids
 from ._console import (
     EXIT_NOT_WELL,
     FileOption,
@@ -46,6 +47,7 @@ Run = Annotated[
         metavar="EXECUTION_ID",
         help="One run; the beginning of its id is enough where it is unique.",
         show_default=False,
+        autocompletion=run_ids,
     ),
 ]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ._complete import record_ids
 from ._console import FileOption, UtcOption, print_error, print_json_line, print_line
 from ._reading import records_of
 from .tail import JsonLines
@@ -20,7 +21,12 @@ _KEPT: Final = 1000
 
 RecordId = Annotated[
     str,
-    typer.Argument(metavar="RECORD_ID", help="The record's id, or the beginning of it.", show_default=False),
+    typer.Argument(
+        metavar="RECORD_ID",
+        help="The record's id, or the beginning of it.",
+        show_default=False,
+        autocompletion=record_ids,
+    ),
 ]
 
 
