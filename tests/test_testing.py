@@ -370,7 +370,7 @@ def test_request_that_is_no_chat_is_refused(server: LocalModelServer, body: byte
 def test_unknown_path_is_not_found(client: openai.OpenAI):
     """What the server does not speak answers 404, so that nobody waits for it."""
     with pytest.raises(openai.NotFoundError):
-        client.embeddings.create(model="m", input="x")
+        client.moderations.create(input="x")
 
 
 def test_waiting_for_requests_that_never_come_says_how_many_did(server: LocalModelServer, client: openai.OpenAI):

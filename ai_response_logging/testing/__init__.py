@@ -1,8 +1,9 @@
 """
 A model server on this machine, so that programs that call models can be tested offline.
 
-It speaks the part of the OpenAI API that chat programs use: ``POST /v1/chat/completions``, plain and streamed, and
-``GET /v1/models``. What it answers is scripted, faults included; what it was asked is kept.
+It speaks what chat programs use of the OpenAI API (chat completions, Responses, legacy completions, embeddings and
+``GET /v1/models``) and of the Anthropic API (messages), plain and streamed. What it answers is scripted, faults
+included; what it was asked is kept.
 
     with LocalModelServer() as server:
         client = OpenAI(base_url=server.base_url, api_key="any")

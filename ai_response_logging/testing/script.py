@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,13 @@ class Reply:
         cut_after_bytes: Drop the connection after so many bytes of the body; 0: without any answer.
         cut_after_chunks: Drop it after so many chunks of a stream (a plain answer is one chunk); 0: without any answer.
         chunk_chars: Characters of the text in each chunk of a stream, from 1.
+        chunk_delay_s: Seconds to wait before each further chunk of a stream.
+        tool_calls: Calls the model asks for, each with ``name`` and ``arguments`` (JSON as text); streamed in pieces.
+        html: Answer 200 with a web page, as a wrong address does.
+        headers: Further headers of the answer.
+        end_marker: Whether a stream sends its terminal event.
+        stream_error: Send an error object in the middle of a stream, in the place of its end; the error's message.
+        encoding: ``gzip``: compress the body.
 
     Raises:
         ValueError: A number is out of its range.
@@ -51,6 +58,13 @@ class Reply:
     cut_after_bytes: int | None = None
     cut_after_chunks: int | None = None
     chunk_chars: int = 16
+    chunk_delay_s: float = 0.0
+    tool_calls: Sequence[Mapping[str, str]] = ()
+    html: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    end_marker: bool = True
+    stream_error: str | None = None
+    encoding: Literal["", "gzip"] = ""
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -61,6 +75,7 @@ class Reply:
             ("cut_after_bytes", 0),
             ("cut_after_chunks", 0),
             ("chunk_chars", 1),
+            ("chunk_delay_s", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -92,8 +107,8 @@ class SeenRequest:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The messages of a chat request; empty for any other."""
-        messages = self.body.get("messages")
+        """The messages of a chat request, the input of a response; empty where they are a text."""
+        messages = self.body.get("messages", self.body.get("input"))
         return [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
 
     @property
@@ -103,7 +118,10 @@ class SeenRequest:
 
     @property
     def question(self) -> str:
-        """The text of the last user message; empty if there is none."""
+        """The text of the last user message, of the prompt or of the input; empty if there is none."""
+        asked = self.body.get("input", self.body.get("prompt"))
+        if isinstance(asked, str):
+            return asked
         texts = [text_of(message) for message in self.messages if message.get("role") == "user"]
         return texts[-1] if texts else ""
 

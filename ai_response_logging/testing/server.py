@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Self
 
-from .bodies import HTTP_ERROR, body_of, error_body, to_json, until_cut
+from .apis import APIS, Api
+from .bodies import HTTP_ERROR, error_body, to_json, until_cut
 from .script import Reply, Script, SeenRequest
 
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -24,7 +25,7 @@ _SECRET_HEADERS: Final = frozenset({"api-key", "authorization", "cookie", "proxy
 
 class LocalModelServer:
     """
-    An OpenAI-compatible server on 127.0.0.1, for the length of a ``with`` block.
+    A server that speaks the APIs of OpenAI and Anthropic on 127.0.0.1, for the length of a ``with`` block.
 
     A request gets the first of these that there is: the next reply scripted for its model, the next reply scripted
     for any, what *respond* says, the standing reply for its model, the standing reply for any, the echo
@@ -95,6 +96,11 @@ class LocalModelServer:
         if self._http is None:
             raise RuntimeError("the LocalModelServer has no address before start() or its with block")
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    @property
+    def anthropic_base_url(self) -> str:
+        """``http://127.0.0.1:PORT``, what the Anthropic client takes as *base_url*."""
+        return self.base_url.removesuffix("/v1")
 
     @property
     def requests(self) -> list[SeenRequest]:
@@ -193,19 +199,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(200, {"object": "list", "data": models})
 
     def do_POST(self) -> None:
-        """Answer ``/v1/chat/completions``."""
+        """Answer what asks a model."""
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             body = json.loads(raw)
         except ValueError:
             body = None
         request = self._note(body if isinstance(body, dict) else {})
-        if self._path() != "/v1/chat/completions":
+        api = APIS.get(self._path())
+        if api is None:
             self._send_json(404, error_body(404, f"no such path: {self.path}"))
-        elif request.model is None or not request.messages:
-            self._send_json(400, error_body(400, "a chat request is a JSON object with model and messages"))
+        elif not api.is_asked_by(request):
+            self._send_json(400, error_body(400, api.complaint))
         else:
-            self._answer(request, self.server.script.reply_to(request))
+            self._answer(api, request, self.server.script.reply_to(request))
 
     def _path(self) -> str:
         return self.path.partition("?")[0].rstrip("/")
@@ -218,19 +225,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._number = self.server.script.note(request)
         return request
 
-    def _answer(self, request: SeenRequest, reply: Reply) -> None:
-        whole = list(body_of(request, reply, self._number))
+    def _answer(self, api: Api, request: SeenRequest, reply: Reply) -> None:
+        whole = api.body_of(request, reply, self._number)
         pieces, is_cut = until_cut(whole, reply)
         hold = None if reply.hold_after_chunks else reply.hold
         if not self.server.script.wait_as_scripted(hold, reply.delay_s) or (is_cut and not pieces):
             self._cut()
             return
-        is_streamed = request.stream and reply.status < HTTP_ERROR
+        is_streamed = request.stream and reply.status < HTTP_ERROR and not reply.html
         if is_streamed:
             self._send_head(reply, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
         else:
             length = sum(map(len, whole))
-            self._send_head(reply, {"Content-Type": "application/json", "Content-Length": str(length)})
+            kind = "text/html; charset=utf-8" if reply.html else "application/json"
+            self._send_head(reply, {"Content-Type": kind, "Content-Length": str(length)})
         if not self._send_pieces(pieces, reply, is_streamed=is_streamed) or is_cut:
             self._cut()
         elif is_streamed:
@@ -239,6 +247,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_pieces(self, pieces: list[bytes], reply: Reply, *, is_streamed: bool) -> bool:
         """Send *pieces*, holding where the reply says so; False if the server closed meanwhile."""
         for count, piece in enumerate(pieces, start=1):
+            if is_streamed and count > 1 and not self.server.script.wait_as_scripted(None, reply.chunk_delay_s):
+                return False
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_streamed else piece)
             if count == reply.hold_after_chunks and not self.server.script.wait_as_scripted(reply.hold):
                 return False
@@ -249,6 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("x-request-id", f"req_{self._number:06d}")
+        self.send_header("request-id", f"req_{self._number:06d}")  # Anthropic's name for it
+        if reply.encoding:
+            self.send_header("Content-Encoding", reply.encoding)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         if reply.retry_after_s is not None:
             self.send_header("Retry-After", f"{reply.retry_after_s:g}")
         self.end_headers()
