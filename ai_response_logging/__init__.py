@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._context import ai_context
     from .api import (
         AsyncAIResponseLogger,
         alog_ai_response,
@@ -62,6 +63,7 @@ _HOMES = {
     "ResponseQueueHandler": "handler",
     "Snapshot": "stats",
     "WriteError": "errors",
+    "ai_context": "_context",
     "alog_ai_response": "api",
     "configure": "config",
     "get_async_logger": "api",
@@ -93,6 +95,7 @@ __all__ = [
     "Snapshot",
     "WriteError",
     "__version__",
+    "ai_context",
     "alog_ai_response",
     "configure",
     "get_async_logger",

@@ -7,11 +7,13 @@ the queue is full.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from . import config
+from ._context import context_fields
 from ._pipeline import warn_of_disabled_logger
 from .handler import AIResponseHandler
 from .record import LOGGER_NAME, default_log_path
@@ -64,6 +66,11 @@ def log_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
 
     .. versionadded:: 0.1.0
     """
+    return record_fields(_in_context(fields))
+
+
+def record_fields(fields: Mapping[str, Any]) -> LogResult:
+    """Record *fields* as they are, without those of the blocks around: the hooks took them when the call began."""
     try:
         return _log_to(_default_handler(), fields)
     except Exception as error:  # noqa: BLE001  a function that records must not break what it records
@@ -86,6 +93,11 @@ async def alog_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
 
     .. versionadded:: 0.1.0
     """
+    return await arecord_fields(_in_context(fields))
+
+
+async def arecord_fields(fields: Mapping[str, Any]) -> LogResult:
+    """Record *fields* as :func:`record_fields` does, and await what that one waits for."""
     try:
         handler = _default_handler()
         wanted, result = _wanted(handler, fields)
@@ -130,7 +142,7 @@ class AsyncAIResponseLogger:
     def log_response(self, /, **fields: Unpack[ResponseFields]) -> LogResult:
         """Record one answer; see :func:`log_ai_response`."""
         try:
-            return _log_to(self._handler, fields)
+            return _log_to(self._handler, _in_context(fields))
         except Exception as error:  # noqa: BLE001  as above
             return LogResult(
                 record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}"
@@ -166,6 +178,17 @@ def get_async_logger(log_file: str | os.PathLike[str] | None = None) -> AsyncAIR
 
 
 _loggers: dict[str, AsyncAIResponseLogger] = {}
+
+
+def refuse(error: Exception) -> None:
+    """Count and report a record that *error* kept from being made; never raises."""
+    with contextlib.suppress(Exception):
+        _default_handler().refuse(error)
+
+
+def _in_context(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    around = context_fields()
+    return {**around, **fields} if around else fields
 
 
 def _default_handler() -> AIResponseHandler:
