@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import read_lines
 
-import ai_response_logging
 from ai_response_logging import AIResponseHandler
 
 from ._play import play
 from ._sdks import KEY, SDKS, Sdk, is_installed
 from ._situations import QUESTION, SITUATIONS, TEXT, Situation
 
+Records = Callable[[], list[dict[str, Any]]]
 pytestmark = [
     pytest.mark.slow,
     # A client that is dropped with its answer unread leaves its connection to the collector, recorded or not.
@@ -38,36 +37,20 @@ each_case = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def handler(log_path: Path, monkeypatch: pytest.MonkeyPatch) -> AIResponseHandler:
-    """Return the default handler, on a log of the test's own."""
-    monkeypatch.setenv("AI_RESPONSES_FILE", str(log_path))
-    ai_response_logging.configure()
-    handler = importlib.import_module("ai_response_logging.api")._default_handler()
-    assert handler.filename == str(log_path)
-    return handler
-
-
-def records_in(handler: AIResponseHandler) -> list[dict[str, Any]]:
-    """Return what was recorded, in the order in which it was."""
-    assert handler.flush()
-    return sorted(read_lines(handler.filename), key=lambda record: record["seq"])
-
-
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @each_case
 def test_a_call_has_one_outcome_and_the_application_sees_no_difference(
-    sdk: Sdk, situation: Situation, is_async: bool, handler: AIResponseHandler
+    sdk: Sdk, situation: Situation, is_async: bool, handler: AIResponseHandler, recorded: Records
 ):
     """
     Whatever becomes of a call, its records say so, and results, exceptions and requests are those of the bare SDK.
     """
     bare = play(sdk, situation, is_async=is_async, recorded=False)
-    recorded = play(sdk, situation, is_async=is_async, recorded=True)
+    hooked = play(sdk, situation, is_async=is_async, recorded=True)
 
-    assert recorded == bare
+    assert hooked == bare
     assert bare.error is None or not situation.expected.get("success")
-    records = records_in(handler)
+    records = recorded()
     first, last = records[0], records[-1]
     starts = ["start"] if situation.is_stream else []
     assert [record["event"] for record in records] == [*starts, *situation.events]

@@ -1,0 +1,188 @@
+"""The block and the decorator for anything that has no hook."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ai_response_logging.integrations import ai_context, record
+
+Records = Callable[[], list[dict[str, Any]]]
+
+
+def test_block_records_what_was_set(recorded: Records):
+    """
+    What is known before and what is set inside become one record, with its duration.
+    """
+    with record(question="Why?", platform="DeepSeek", model="m") as r:
+        r.response = "Because."
+        r.tokens_used = 7
+
+    (line,) = recorded()
+    said = {
+        name: line[name] for name in ("event", "question", "provider", "model", "response", "tokens_used", "success")
+    }
+    assert said == {
+        "event": "response",
+        "question": "Why?",
+        "provider": "deepseek",
+        "model": "m",
+        "response": "Because.",
+        "tokens_used": 7,
+        "success": True,
+    }
+    assert expected.items() <= line.items()
+    assert line["latency_ms"] >= 0
+    assert line["call_id"] == r.call_id
+
+
+def test_block_that_raises_records_the_failure_and_the_exception_goes_on(recorded: Records):
+    """
+    A failure is recorded with what had come, and the application gets its own exception.
+    """
+    error = TimeoutError("too slow")
+
+    def ask() -> None:
+        with record(question="Why?") as r:
+            r.add("Bec")
+            raise error
+
+    with pytest.raises(TimeoutError) as caught:
+        ask()
+
+    assert caught.value is error
+    (line,) = recorded()
+    assert (line["event"], line["success"], line["response"], line["stream_end"]) == ("response", False, "Bec", "cut")
+    assert (line["error_type"], line["error_class"], line["error_message"]) == ("timeout", "TimeoutError", "too slow")
+
+
+def test_start_announces_the_call(recorded: Records):
+    """
+    With start=True a process that is killed inside leaves a trace.
+    """
+    with record(start=True, question="Why?"):
+        assert [line["event"] for line in recorded()] == ["start"]
+
+    first, last = recorded()
+    assert (last["event"], last["call_id"]) == ("response", first["call_id"])
+
+
+def test_cancelled_block_is_a_tombstone(recorded: Records):
+    """
+    A task that is cancelled in the block ends its call.
+    """
+
+    async def ask() -> None:
+        async with record(question="Why?") as r:
+            r.add("Bec")
+            entered.set()
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(ask())
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    entered = asyncio.Event()
+    asyncio.run(main())
+
+    (line,) = recorded()
+    assert (line["event"], line["error_type"], line["response"]) == ("tombstone", "cancelled", "Bec")
+    assert (line["success"], line["stream_end"]) == (False, "cancelled")
+
+
+def test_decorated_functions_of_every_kind_record_question_and_answer(recorded: Records):
+    """
+    Functions, coroutine functions and both kinds of generators: the argument is the question, the result the answer.
+    """
+
+    @record(platform="own")
+    def plain(question: str) -> str:
+        return f"{question} plain"
+
+    @record(platform="own")
+    async def awaited(question: str) -> str:
+        return f"{question} awaited"
+
+    @record(platform="own")
+    def pieces(question: str) -> Iterator[str]:
+        yield from (question, " pieces")
+
+    @record(platform="own")
+    async def async_pieces(question: str) -> AsyncIterator[str]:
+        for piece in (question, " async"):
+            yield piece
+
+    async def main() -> str:
+        assert await awaited("Q") == "Q awaited"
+        return "".join([piece async for piece in async_pieces(question="Q")])
+
+    assert (plain("Q"), "".join(pieces("Q")), asyncio.run(main())) == ("Q plain", "Q pieces", "Q async")
+    lines = recorded()
+    assert {line["question"] for line in lines} == {"Q"}
+    assert [line["response"] for line in lines] == ["Q plain", "Q pieces", "Q awaited", "Q async"]
+    assert [line.get("stream_end") for line in lines] == [None, "complete", None, "complete"]
+
+
+def test_generator_that_is_broken_off_keeps_what_came(recorded: Records):
+    """
+    Whoever stops reading leaves a tombstone with the text so far.
+    """
+
+    @record()
+    def pieces(question: str) -> Iterator[str]:
+        yield question
+        yield "never read"
+
+    reading = pieces("Q")
+    next(reading)
+    reading.close()
+
+    (line,) = recorded()
+    assert (line["event"], line["response"], line["stream_end"]) == ("tombstone", "Q", "closed")
+
+
+def test_result_that_is_no_text_is_kept_as_it_is(recorded: Records):
+    """
+    Anything a function returns is in the record.
+    """
+
+    @record()
+    def ask(question: str) -> dict[str, int]:
+        return {"score": len(question)}
+
+    assert ask("four") == {"score": 4}
+    (line,) = recorded()
+    assert (line["raw_response"], line["response"]) == ({"score": 4}, "")
+
+
+def test_context_reaches_the_record_and_what_the_call_says_counts_more(recorded: Records):
+    """
+    The block around gives what the call does not say itself.
+    """
+    with ai_context(brand="Acme", execution_id="exec_1"), record(brand="Own"):
+        pass
+
+    (line,) = recorded()
+    assert (line["brand"], line["execution_id"]) == ("Own", "exec_1")
+
+
+def test_value_that_breaks_is_no_fault_of_the_application(recorded: Records):
+    """
+    What cannot be encoded is replaced in the record, and nothing is raised.
+    """
+
+    class Broken:
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    with record(question="Why?") as r:
+        r.response = Broken()
+
+    (line,) = recorded()
+    assert (line["question"], line["response"]) == ("Why?", "<Broken>")
