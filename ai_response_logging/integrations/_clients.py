@@ -11,7 +11,7 @@ from ..errors import ConfigError, MissingExtraError
 from ._recorder import Recorder
 from ._transport import decoder_of, record_async_client, record_client
 
-__all__ = ["Starts", "recorded", "sdk_of"]
+__all__ = ["Starts", "recorded", "recorder_of", "sdk_of"]
 
 Starts = Literal["streams", "all", "none"]
 
@@ -48,13 +48,25 @@ def recorded(
     if client is not None and options:
         raise ConfigError(f"client= is a finished client, and takes no further options; got {', '.join(options)}")
     made = getattr(sdk_of(package, package), factory)(**options) if client is None else client
-    module = _library_of(made)
+    module = _library_of(type(made), "client=")
     is_async = isinstance(made, module.AsyncClient)
     if is_async != ("Async" in factory):
         raise ConfigError(f"client= must be {'an async' if 'Async' in factory else 'a sync'} client, got {made!r}")
     recorder = Recorder(**recording, longest_pause_s=longest_pause_s, decode=decoder_of(module))
     (record_async_client if is_async else record_client)(made, module, recorder)
     return made
+
+
+def recorder_of(sdk: ModuleType, *, longest_pause_s: float, **recording: Any) -> tuple[ModuleType, Recorder]:
+    """
+    Return the HTTP library that *sdk* builds on, and a recorder for something else than a client of it.
+
+    Raises:
+        ConfigError: An argument is wrong.
+    """
+    _check(**recording)
+    module = _library_of(sdk.DefaultHttpxClient, "the SDK's client")
+    return module, Recorder(**recording, longest_pause_s=longest_pause_s, decode=decoder_of(module))
 
 
 def _check(*, max_retries: object, starts: object, **_: object) -> None:
@@ -64,10 +76,10 @@ def _check(*, max_retries: object, starts: object, **_: object) -> None:
         raise ConfigError(f"starts must be one of {', '.join(_STARTS)}, got {starts!r}")
 
 
-def _library_of(client: object) -> ModuleType:
-    """Return the HTTP library that *client* is of: SDKs of this year and the last have different ones."""
-    for cls in type(client).__mro__:
+def _library_of(kind: type, name: str) -> ModuleType:
+    """Return the HTTP library that *kind* is of: SDKs of this year and the last have different ones."""
+    for cls in kind.__mro__:
         root = cls.__module__.partition(".")[0]
         if root in _HTTP_LIBRARIES:
             return sys.modules[root]
-    raise ConfigError(f"client= must be a client of {' or '.join(_HTTP_LIBRARIES)}, got {client!r}")
+    raise ConfigError(f"{name} must be a client of {' or '.join(_HTTP_LIBRARIES)}, got a {kind.__qualname__}")

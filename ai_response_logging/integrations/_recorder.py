@@ -69,6 +69,8 @@ class RequestView:
     headers: Mapping[str, str]
     read_content: Callable[[], bytes]
     timeout_s: float | None
+    max_retries: int | None = None
+    """Of this call, where it is known."""
 
 
 class Recorder:
@@ -101,7 +103,7 @@ class Recorder:
         # Each step on it is one operation of a dict, so it needs no lock, which a fork could leave held.
         self._waiting: dict[object, Call] = {}
         self._keeper: threading.Thread | None = None
-        self._closed = threading.Event()
+        self._wake = threading.Event()
         forget_in_child(self)
         atexit.register(_end_all, weakref.ref(self))
 
@@ -114,15 +116,18 @@ class Recorder:
         content = request.read_content()
         key = _key_of(request, content)
         earlier = self._waiting.pop(key, None)
+        if earlier is not None and not self._waiting:
+            self._wake.set()  # nobody to wait for any more
         records = [earlier.give_up()] if earlier and not earlier.is_over and not number else []
         call = earlier if earlier and number else None
         if call is None:
             call = Call(self._request_fields(wire, request, content))
             if self._starts == "all" or (self._starts == "streams" and call.fields.get("stream")):
                 records.append(call.announcement("start"))
+        most = self._max_retries if request.max_retries is None else request.max_retries
         attempt = Try(
             call,
-            is_last=number is None or number >= self._max_retries,
+            is_last=number is None or number >= most,
             secrets=_secrets_in(request),
             key=key,
             wire=wire,
@@ -157,7 +162,7 @@ class Recorder:
     def close(self) -> None:
         """Record the end of all calls that wait for a further try."""
         self.end_waiting()
-        self._closed.set()
+        self._wake.set()
 
     def end_waiting(self, *, due_only: bool = False) -> None:
         """Record the end of calls that wait for a further try: of all, or of those for which none will come."""
@@ -168,18 +173,18 @@ class Recorder:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's calls: it ends them itself."""
-        self._waiting, self._keeper, self._closed = {}, None, threading.Event()
+        self._waiting, self._keeper, self._wake = {}, None, threading.Event()
 
     def _see_to_it(self) -> None:
         keeper = self._keeper
         if keeper is None or not keeper.is_alive():
-            self._closed.clear()  # a client may be used again after its transports were closed
             keeper = threading.Thread(target=_keep, args=(weakref.ref(self),), name="ai-response-calls", daemon=True)
             self._keeper = keeper
             keeper.start()
 
     def look(self) -> tuple[float, threading.Event] | None:
         """End what is due; return for how long nothing will be, and what ends that time early; None to go home."""
+        self._wake.clear()  # before the look: what is set after it is not missed
         self.end_waiting(due_only=True)
         if not self._waiting:
             self._keeper = None  # first, so that a call that comes now finds nobody and starts another
@@ -187,7 +192,7 @@ class Recorder:
                 return None
             self._keeper = threading.current_thread()
         due_s = min(call.deadline_s for call in list(self._waiting.values()))
-        return max(_SHORTEST_LOOK_S, due_s - time.monotonic()), self._closed
+        return max(_SHORTEST_LOOK_S, due_s - time.monotonic()), self._wake
 
     def _request_fields(self, wire: Wire, request: RequestView, content: bytes) -> Record:
         try:
@@ -236,8 +241,8 @@ def _keep(reference: weakref.ref[Recorder]) -> None:
         del recorder
         if seen is None:
             return
-        pause_s, closed = seen
-        closed.wait(pause_s)
+        pause_s, wake = seen
+        wake.wait(pause_s)
 
 
 def _end_all(reference: weakref.ref[Recorder]) -> None:

@@ -18,7 +18,7 @@ from ._calls import Ended
 from ._recorder import Recorder, quietly
 from ._watch import Watch, watch_of
 
-__all__ = ["decoder_of", "record_async_client", "record_client"]
+__all__ = ["decoder_of", "record_async_client", "record_client", "stream_class_of"]
 
 
 def record_client(client: Any, module: ModuleType, recorder: Recorder) -> None:
@@ -51,6 +51,13 @@ def decoder_of(module: ModuleType) -> Callable[[bytes, str], bytes]:
         return b"".join(whole)
 
     return decode
+
+
+def stream_class_of(module: ModuleType, *, is_async: bool) -> Any:
+    """Return the class that an answer's bytes pass through, for *module*."""
+    return (
+        _derived(_AsyncStream, module, "AsyncByteStream") if is_async else _derived(_Stream, module, "SyncByteStream")
+    )
 
 
 def _wrap_transports(client: Any, wrapper: Any, recorder: Recorder, module: ModuleType) -> None:
@@ -151,7 +158,7 @@ class _Transport:
             watch.fail(error)
             raise
         if watch.answered(answer):
-            answer.stream = _derived(_Stream, self._module, "SyncByteStream")(answer.stream, watch)
+            answer.stream = stream_class_of(self._module, is_async=False)(answer.stream, watch)
         return answer
 
     def __enter__(self) -> Any:
@@ -188,7 +195,7 @@ class _AsyncTransport:
             watch.fail(error)
             raise
         if watch.answered(answer):
-            answer.stream = _derived(_AsyncStream, self._module, "AsyncByteStream")(answer.stream, watch)
+            answer.stream = stream_class_of(self._module, is_async=True)(answer.stream, watch)
         return answer
 
     async def __aenter__(self) -> Any:

@@ -43,6 +43,10 @@ class Watch:
         self._body = self._recorder.answered(self._attempt, answer.status_code, answer.headers)
         return True
 
+    def is_read_by_the_application(self) -> None:
+        """Note that a body that breaks off from here on is not asked for again."""
+        self._attempt.is_retriable_when_cut = False
+
     def take(self, piece: bytes) -> None:
         """Keep a piece of the answer."""
         try:

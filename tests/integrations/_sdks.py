@@ -35,6 +35,7 @@ class Sdk:
     classes = ("", "")
     settings: Mapping[str, Any] = {"temperature": 0.5}
     has_tools = True
+    sees_answers_that_are_cut = True
 
     def url_of(self, server: LocalModelServer) -> str:
         """Return what the client takes as its base URL."""
@@ -82,7 +83,34 @@ class Messages(Sdk):
         )
 
 
-SDKS = (Chat(), Responses(), Completions(), Messages())
+class MessagesByMiddleware(Messages):
+    name = "middleware"
+    sees_answers_that_are_cut = False
+
+    def client(self, server_url: str, *, is_async: bool, recorded: bool, **options: Any) -> Any:
+        if recorded:
+            ours = importlib.import_module("ai_response_logging.integrations.anthropic")
+            middleware = ours.recording_middleware(max_retries=options.get("max_retries", 2))
+        else:
+            middleware = _passing_on()  # with any middleware the SDK's own requests have other headers
+        options["middleware"] = [middleware]
+        return super().client(server_url, is_async=is_async, recorded=False, **options)
+
+
+def _passing_on() -> Any:
+    base = importlib.import_module("anthropic").Middleware
+
+    class PassingOn(base):  # type: ignore[misc,valid-type]
+        def handle(self, request: Any, call_next: Any) -> Any:
+            return call_next(request)
+
+        async def handle_async(self, request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+    return PassingOn()
+
+
+SDKS = (Chat(), Responses(), Completions(), Messages(), MessagesByMiddleware())
 
 
 def is_installed(package: str) -> bool:
