@@ -25,6 +25,7 @@ from ai_response_logging import (
     log_ai_response_async,
     log_ai_response_enhanced,
 )
+from ai_response_logging.matrix import Budget, ModelSpec, Plan, PlatformLimits, RunResult, run_plan, run_plan_async
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,3 +105,17 @@ def refused() -> str:
         as_builtin: ValueError = error
         return f"{as_base} {as_builtin}"
     return ""
+
+
+async def asked(log: Path) -> None:
+    """A run, in a program of its own and within an event loop."""
+    plan = Plan(
+        ["{brandName}?"],
+        [ModelSpec("p", "m", temperature=0.5)],
+        brand="A",
+        competitors=["B"],
+        platforms={"p": PlatformLimits(concurrency=2)},
+        budget=Budget(max_calls=3),
+    )
+    assert_type(run_plan(plan, filename=log, logger="app", on_cell=lambda cell: cell.record_id), RunResult)
+    assert_type((await run_plan_async(plan, filename=log)).stop_reason, str | None)
