@@ -11,7 +11,7 @@ import subprocess
 import sys
 import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -505,6 +505,72 @@ def test_unsettled_append_is_left_alone(log_path: Path):
     assert users(log_path) == {"ann": 40, "bob": 20}
     assert not report.is_complete
     assert f"an append is not settled that {directory / mark_name('v')} (pid {os.getpid()}" in report.complaints[0]
+
+
+def rotate_log(path: Path) -> None:
+    """Rotate, and write a new log."""
+    path.rename(f"{path}.{STAMP.format(4)}")
+    path.write_bytes(of_two(*range(60, 66)))
+
+
+def append(path: Path) -> None:
+    """Append, bob's and others'."""
+    with path.open("ab") as file:
+        file.write(of_two(*range(60, 66)))
+
+
+def cut_back_and_append(path: Path) -> None:
+    """Cut the last lines off, as a writer whose sync failed does, and append others to the same length."""
+    os.truncate(path, len(of_two(*range(45, 58))))
+    with path.open("ab") as file:
+        file.write(b"".join(line(number, "eve" if number % 3 else "bob", writer="x") for number in (61, 63)))
+
+
+def append_to_an_old_one(path: Path) -> None:
+    """As somebody does who was in the middle of an append when another renamed the log."""
+    with Path(f"{path}.{STAMP.format(2)}").open("ab") as file:
+        file.write(of_two(*range(60, 66)))
+
+
+def make_anew(path: Path) -> None:
+    """Take the log away, as `rm` does, and begin another."""
+    path.unlink()
+    path.write_bytes(of_two(*range(60, 66)))
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "ann"),
+    [(rotate_log, 44), (append, 44), (cut_back_and_append, 38), (append_to_an_old_one, 44), (make_anew, 34)],
+)
+def test_whatever_others_do_between_copy_and_rename_is_not_undone(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Path], None], ann: int
+):
+    """
+    Just before the locks are taken: rotations, appends, cuts, removals; what is there then is what is kept.
+    """
+    from ai_response_logging.forget import _rewrite
+
+    a_log(log_path)
+    real, done = _rewrite.locked, []
+
+    @contextlib.contextmanager
+    def locked(path: str, timeout: float) -> Iterator[Any]:
+        file = f"{path}.{STAMP.format(2)}" if meanwhile is append_to_an_old_one else path
+        if not done and Path(f"{file}.forgetting-part").exists():
+            done.append(meanwhile(Path(path)))
+        with real(path, timeout) as log:
+            yield log
+
+    monkeypatch.setattr(_rewrite, "locked", locked)
+    report = forget(log_path, BOB)
+
+    assert done
+    assert report.is_complete, report.to_dict()
+    assert users(log_path).get("bob", 0) == 0
+    assert users(log_path)["ann"] == ann
+    assert users(log_path).get("eve", 0) == (meanwhile is cut_back_and_append)
+    gaps = {make_anew: 1, cut_back_and_append: 2}  # what somebody destroyed is told, as ever
+    assert verify_log(log_path).problem_counts.get("gap", 0) <= gaps.get(meanwhile, 0)
 
 
 def test_second_run_at_the_same_time_is_refused(log_path: Path):

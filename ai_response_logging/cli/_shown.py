@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -84,7 +85,8 @@ def _figures_of(record: Mapping[str, Any]) -> Iterator[str]:
 def print_block(record: Mapping[str, Any], *, utc: bool) -> None:
     """Print a record: on a terminal as a block of a few lines as wide as that is, elsewhere on one line, for grep."""
     moment, status, details, texts = summary_of(record, utc=utc)
-    if not sys.stdout.isatty():
+    # FORCE_COLOR: it goes to a pager that shows it as a terminal would.
+    if not sys.stdout.isatty() and not os.environ.get("FORCE_COLOR"):
         said = "  ".join(f"{letter}: {' '.join(plain(text).split())}" for letter, text in texts)
         print_line("  ".join(filter(None, (moment, status, details, said))))
         return

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import child_process
+from helpers import child_process, run_child
 
 if TYPE_CHECKING:
     from .conftest import Cli
@@ -167,9 +167,12 @@ def test_terminal_is_never_overrun_nor_attacked(log_path: Path, columns: int, co
 @pytest.mark.slow
 def test_colours_are_for_terminals_and_can_be_turned_off_and_on(log_path: Path):
     """
-    NO_COLOR turns them off.
+    NO_COLOR turns them off, FORCE_COLOR on, for a pager say.
     """
     write(log_path, record(1))
+    piped = run_child(MAIN, "tail", "--file", log_path, env={"FORCE_COLOR": "1", "TERM": "xterm"}).stdout
+    assert "\x1b[32mok" in piped
+    assert "\x1b" not in run_child(MAIN, "tail", "--file", log_path).stdout
 
     assert "\x1b[32mok" in screen(80, "tail", "--file", log_path)
     assert "\x1b" not in screen(80, "tail", "--file", log_path, env={"NO_COLOR": "1"})
