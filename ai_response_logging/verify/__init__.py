@@ -227,14 +227,14 @@ class _Check:
     def _findings(self) -> Iterator[tuple[Place, bytes, Finding]]:
         """Yield every line of every file, judged."""
         for index, file in enumerate(self._snapshot.files):
-            before, place = self._read, Place(index, 0, 0)
+            before, place, end = self._read, Place(index, 0, 0), file.end
             try:
                 with self._snapshot.open(file) as stream:
-                    for number, (offset, line) in enumerate(lines_of(stream, file.end), 1):
+                    for number, (offset, line) in enumerate(lines_of(stream, end), 1):
                         place = Place(index, number, offset)
                         if number % _PROGRESS_LINES == 0:
                             self._on_progress(before + min(offset, file.size), self._to_read)
-                        if file.end is not None and is_unfinished(line):
+                        if end is not None and is_unfinished(line):
                             line = _look_again(stream, offset)  # noqa: PLW2901  the same line, a moment later
                         if line:
                             yield place, line, judge_line(line, offset)
