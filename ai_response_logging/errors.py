@@ -72,15 +72,17 @@ class MissingExtraError(AIResponseLoggingError, ImportError):
     Attributes:
         package: The package that cannot be imported.
         extra: The extra of this distribution that brings it.
+        command: What installs it where the extra does not.
     """
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(package, extra)
+    def __init__(self, package: str, extra: str, command: str = "") -> None:
+        super().__init__(package, extra, command)
         self.package = package
         self.extra = extra
+        self.command = command or f"pip install 'ai-response-logging[{extra}]'"
 
     def __str__(self) -> str:
-        return f"{self.package} is not installed; run: pip install 'ai-response-logging[{self.extra}]'"
+        return f"{self.package} is not installed; run: {self.command}"
 
 
 class WriteError(AIResponseLoggingError):

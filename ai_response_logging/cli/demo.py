@@ -51,7 +51,10 @@ LogFile = Annotated[
 ]
 
 
-def demo(file: LogFile = DEFAULT_FILE) -> None:
+Live = Annotated[bool, typer.Option("--live", help="Let a small real model on this machine answer instead.")]
+
+
+def demo(file: LogFile = DEFAULT_FILE, *, live: Live = False) -> None:
     """
     Show the whole story in under a minute: offline, without keys.
 
@@ -59,8 +62,16 @@ def demo(file: LogFile = DEFAULT_FILE) -> None:
     run is resumed, and then the log is proven whole. The models are a server on this machine. The log stays; its path
     is the last line. Exit code 0 only if all 40 answers are there, each once, and the log is whole.
 
+    With --live a model of 135 million parameters answers three questions instead, plain and streamed, through the
+    official SDK with our recording client; that takes a minute and needs the extra local-model.
+
     Example: ai-responses demo
     """
+    if live:
+        from ._live_demo import live_demo
+
+        live_demo(file)
+        return
     from ..matrix import run_plan
     from ..record import default_log_path
     from ..testing import LocalModelServer

@@ -93,8 +93,8 @@ def run(
     Ask N questions of M models, and keep every answer, failed ones too.
 
     Works with any OpenAI-compatible endpoint; keys come from the environment variables that the plan names. Ctrl-C
-    lets the calls in flight come to their end, twice stops them; a run that was stopped goes on with --resume. Exit
-    code 0 when every cell is in the log and succeeded, 1 when some failed or are missing.
+    lets the calls in flight come to their end, twice stops them; a run that was stopped goes on with --resume.
+    Exit code 0 when every cell is in the log and succeeded, 1 when some failed or are missing.
 
     Example: ai-responses run plan.yaml --processes 4
     """
