@@ -68,7 +68,8 @@ def test_the_server_ends_with_the_program_that_started_it(tmp_path: Path) -> Non
     (tmp_path / "xllamacpp.py").write_text(
         "class Any:\n    pass\n"
         "def CommonParams():\n    made = Any()\n    made.model = Any()\n    return made\n"
-        "def Server(parameters):\n    made = Any()\n    made.listening_address = 'http://127.0.0.1:1'\n    return made\n"
+        "def Server(parameters):\n    made = Any()\n"
+        "    made.listening_address = 'http://127.0.0.1:1'\n    return made\n"
     )
     program = (
         "import os\nfrom ai_response_logging.testing import live\nlive.model_file = lambda: 'no.gguf'\n"
