@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from ..errors import ConfigError
-from .grid import Cell, Column, Grid
+from .grid import Cell, Column, Grid, answer_weight
 from .plan import Plan
 
 _SHOWN_CHARS: Final = 60
@@ -23,11 +23,17 @@ class CellIndex(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """The newest record of a cell."""
+    """The record of a cell that counts."""
 
     success: bool
     record_id: str
     unix_timestamp: float
+    error_type: str | None = None
+
+    @property
+    def weight(self) -> tuple[bool, float]:
+        """What decides between two records of a cell."""
+        return answer_weight(self.error_type, self.unix_timestamp)
 
 
 def cells_of(plan: Plan) -> list[CellIndex]:
@@ -68,8 +74,9 @@ def logged_cells(records: Iterable[Mapping[str, Any]], plan: Plan, execution_id:
             record.get("success") is True,
             str(record.get("record_id", "")),
             float(unix_s) if isinstance(unix_s, int | float) else 0.0,
+            record.get("error_type"),
         )
-        if cell not in found or logged.unix_timestamp >= found[cell].unix_timestamp:
+        if cell not in found or logged.weight >= found[cell].weight:
             found[cell] = logged
     return found
 

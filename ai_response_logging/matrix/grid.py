@@ -45,7 +45,7 @@ class Cell:
         question_index: From 1, or None where the lines have none.
         platform: As logged.
         model: As logged.
-        status: ``done``, ``failed`` or ``missing``; the newest answer counts.
+        status: ``done``, ``failed`` or ``missing``; the newest answer counts, and a cancelled call only without one.
         record_id: Of that answer; None while missing.
         model_index: From 1, where known.
         error_type: Why it failed, as far as the answer says.
@@ -184,11 +184,25 @@ class _Choice:
         return self._by_column.match({"platform": column.platform, "provider": provider, "model": column.model})
 
 
+def answer_weight(error_type: object, unix_s: float) -> tuple[bool, float]:
+    """
+    Return what decides between two answers of a cell: the newest, but a call that was cancelled never against another.
+
+    A killed run's processes log what they had in flight as cancelled when they notice, which can be after a resumed
+    run has had its answer.
+    """
+    return (error_type != "cancelled", unix_s)
+
+
 class _Answer(NamedTuple):
     unix_s: float
     status: str
     record_id: str | None
     error_type: str | None
+
+    @property
+    def weight(self) -> tuple[bool, float]:
+        return answer_weight(self.error_type, self.unix_s)
 
 
 class _Run:
@@ -222,9 +236,9 @@ class _Run:
         unix_s = self._note_time(record.get("unix_timestamp"))
         if record.get("event", "response") not in {"response", "tombstone"}:
             return  # a call that began or was tried: it has coordinates, but no outcome yet
-        known = self._answers.get((row, column))
-        if known is None or unix_s >= known.unix_s:
-            self._answers[row, column] = _answer_of(record, unix_s)
+        known, answer = self._answers.get((row, column)), _answer_of(record, unix_s)
+        if known is None or answer.weight >= known.weight:
+            self._answers[row, column] = answer
 
     def _note_time(self, unix_timestamp: object) -> float:
         if isinstance(unix_timestamp, bool) or not isinstance(unix_timestamp, int | float):

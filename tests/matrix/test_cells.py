@@ -76,6 +76,23 @@ def test_newest_record_of_a_cell_counts_wherever_it_stands(newest_first: bool):
     assert logged == {CellIndex(1, 1): Logged(True, "new", 2.0)}
 
 
+@pytest.mark.parametrize("late_first", [True, False])
+def test_cancelled_call_never_counts_against_an_answer(late_first: bool):
+    """What a killed run's process logs late does not undo the answer that a resumed run has had meanwhile."""
+    records = [
+        record(success=True, record_id="answer", unix_timestamp=1.0),
+        record(success=False, error_type="cancelled", record_id="late", unix_timestamp=2.0),
+    ]
+    ordered = list(reversed(records) if late_first else records)
+
+    logged = logged_cells(ordered, PLAN, "run")
+    [cell, *_] = filled_grid(grid_of(ordered, "run"), PLAN).cells
+
+    assert logged[CellIndex(1, 1)].record_id == "answer"
+    assert (1, 1) not in cells_to_run(PLAN, logged, retry_failed=True)
+    assert (cell.status, cell.record_id) == ("done", "answer")
+
+
 def test_record_without_a_model_index_is_found_by_its_model():
     """Writers that count no models are understood."""
     logged = logged_cells([record((2, 2), model_index=None)], PLAN, "run")
