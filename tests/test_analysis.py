@@ -99,7 +99,7 @@ def flat(number: int, **more: Any) -> bytes:
 def damaged_log(path: Path) -> None:
     """Write a log of three files and a journal, in all shapes, with every kind of damage."""
     lines = [make(number) for number in range(40) for make in (of_today, nested, flat)]
-    lines.append(lines[7])  # doubled
+    lines += [lines[7], lines[117]]  # doubled; the second stands in the journal as well
     older = [*lines[:30], lines[3][:50] + lines[31], b"", bytes(64) + lines[34], b"\xff\xfe" + lines[33]]
     middle = [*lines[30:80], b"hello", b"[1]", b"null", lines[81][: len(lines[81]) // 2]]
     newest = [
@@ -263,7 +263,7 @@ def test_doubled_lines_are_shown_and_counted(log: Path) -> None:
         doubled = dict(row[:2] for row in table.duplicates().fetchall())
         assert table.sql("SELECT count(*) FROM records WHERE record_id = 'nested-2'").fetchall() == [(2,)]
 
-    assert doubled["nested-2"] == 2
+    assert doubled["nested-2"] == doubled["today-39"] == 2
     assert "today-38" not in doubled
 
 
