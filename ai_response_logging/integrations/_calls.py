@@ -33,6 +33,7 @@ _ANNOUNCED: Final = frozenset({"messages", "tools", "parameters", "raw_request"}
 _ABANDONED: Final = "nobody read the answer, and it was dropped"
 _CLOSED: Final = "the application closed the stream before its end"
 _CANCELLED: Final = "the call was cancelled while it was in flight"
+_BETWEEN: Final = "the call was cancelled while it waited for its next try"
 _CUT: Final = "the stream ended without its terminal event"
 
 
@@ -74,6 +75,11 @@ class Call:
     def give_up(self) -> Record:
         """Return the record that ends a call of which only failed tries are known."""
         return self.end("response", self.last)
+
+    def leave_off(self) -> Record:
+        """Return the record that ends a call which was cancelled between two tries."""
+        latency = {"latency_ms": _ms(time.monotonic() - self.started_s)}
+        return self.end("tombstone", {**self.last, "error_type": "cancelled", "error_message": _BETWEEN, **latency})
 
 
 class Try:

@@ -136,10 +136,10 @@ class _ChoiceFold:
 
 def joined_calls(deltas: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Join the pieces of tool calls: id, type and name as they come first, the arguments one behind the other."""
-    calls: dict[object, dict[str, Any]] = {}
-    last: object = 0
+    calls: dict[str, dict[str, Any]] = {}
+    last = "0"
     for delta in deltas:
-        last = delta.get("index", last)
+        last = str(delta.get("index", last))
         call = calls.setdefault(last, {})
         _fill(call, {key: value for key, value in delta.items() if key not in {"index", "function"}})
         if "function" in delta:

@@ -16,7 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -156,8 +156,14 @@ class Recorder:
         call = attempt.call
         call.deadline_s = time.monotonic() + _NEXT_TRY_S
         self._waiting[attempt.key] = call
-        if not call.is_over:
-            self._see_to_it()
+        self._see_to_it()
+        task = _task()
+        if task is not None:  # cancelled between two tries, it never comes back here
+            task.add_done_callback(functools.partial(self._end_with_task, attempt.key, call))
+
+    def _end_with_task(self, key: object, call: Call, task: asyncio.Task[Any]) -> None:
+        if self._waiting.get(key) is call and self._waiting.pop(key, None) is call:
+            quietly(record_fields)(call.leave_off() if task.cancelled() else call.give_up())
 
     def close(self) -> None:
         """Record the end of all calls that wait for a further try."""
@@ -205,10 +211,17 @@ class Recorder:
             "operation": wire.operation,
             "platform": self._platform or platform_of(request.host),
             **known({"api_version": version, "timeout_seconds": request.timeout_s}),
-            **wire.request_fields(body),
+            **_asked(wire, body),
             **({"raw_request": body} if self._keep_raw else {}),
             **context_fields(),
         }
+
+
+def _asked(wire: Wire, body: Record) -> Record:
+    try:
+        return wire.request_fields(body)
+    except (TypeError, ValueError, AttributeError, LookupError):  # of another shape: the endpoint will say so
+        return {"raw_request": body}
 
 
 def _key_of(request: RequestView, content: bytes) -> object:
@@ -218,11 +231,15 @@ def _key_of(request: RequestView, content: bytes) -> object:
     return (_sender(), request.host, request.path, content)
 
 
-def _sender() -> object:
+def _task() -> asyncio.Task[Any] | None:
     try:
-        task = asyncio.current_task()
+        return asyncio.current_task()
     except RuntimeError:  # no event loop runs here
-        task = None
+        return None
+
+
+def _sender() -> object:
+    task = _task()
     return threading.get_ident() if task is None else id(task)
 
 

@@ -68,12 +68,12 @@ class _Fold:
         self._error: object = None
 
     def take(self, name: str, data: Mapping[str, Any]) -> None:
-        kind = data.get("type") or name
+        kind = str(data.get("type") or name)
         if data.get("error") or kind == "error":
             self._error = data.get("error") or data
         self._whole = mapping_of(data.get("response")) or self._whole
         self.is_complete = self.is_complete or kind in _TERMINAL
-        delta, at = data.get("delta"), data.get("output_index", 0)
+        delta, at = data.get("delta"), str(data.get("output_index", 0))
         if kind == "response.output_text.delta" and isinstance(delta, str):
             self._texts.append(delta)
         elif kind == "response.function_call_arguments.delta" and isinstance(delta, str):

@@ -110,6 +110,31 @@ def test_call_for_which_no_further_try_comes_ends_by_itself(
     assert [line["event"] for line in lines] == ["attempt", "response"]
 
 
+def test_call_that_is_cancelled_between_two_tries_ends_with_its_task(server: LocalModelServer, recorded: Records):
+    """
+    While the SDK waits nothing passes by; the end of the task says that no further try will come.
+    """
+    server.reply_with(Reply(status=429, retry_after_s=60))
+
+    async def main() -> None:
+        http = recording_async_client(verify=False)
+        client = openai.AsyncOpenAI(base_url=server.base_url, api_key=KEY, http_client=http)
+        task = asyncio.create_task(ask(client))
+        while not recorded():  # noqa: ASYNC110  # the record is what is waited for
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)  # what a task's end calls, the loop calls next
+        assert [line["event"] for line in recorded()] == ["attempt", "tombstone"]
+        await client.close()
+
+    asyncio.run(main())
+
+    first, last = recorded()
+    assert (last["call_id"], last["error_type"], last["success"]) == (first["call_id"], "cancelled", False)
+
+
 def test_calls_of_many_threads_with_one_question_keep_their_tries_apart(server: LocalModelServer, recorded: Records):
     """
     Equal requests at the same time, each tried again, are as many calls with two tries each.
