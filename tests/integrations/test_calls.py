@@ -201,7 +201,7 @@ def test_fields_of_the_block_in_which_a_call_began_are_its_own(server: LocalMode
     assert said == [("Acme", 1, None)] * 2
 
 
-def test_long_stream_is_folded_on_its_way(server: LocalModelServer, recorded: Records):
+def test_long_stream_is_recorded_whole(server: LocalModelServer, recorded: Records):
     """
     More than the 1 MiB that is held back comes out whole, Chinese text cut anywhere by the network included.
     """

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_response_logging.integrations._body import Body
+from ai_response_logging.integrations._body import FOLD_BYTES, Body
 from ai_response_logging.integrations._endpoints import platform_of, wire_of
 from ai_response_logging.integrations._outcome import (
     UnexpectedAnswerError,
@@ -94,6 +94,23 @@ def test_stream_that_ends_anywhere_gives_the_beginning_of_its_text(path: str, sh
     body.take(raw[: int(len(raw) * share * 0.999)])
 
     assert TEXT.startswith(body.fields_of_events().get("response", ""))
+
+
+def test_long_stream_is_held_back_to_a_bound_only():
+    """
+    Memory has the text, and no more than 1 MiB of what came besides.
+    """
+    wire = wire_of("POST", "/v1/chat/completions")
+    assert wire is not None
+    body = body_for(wire)
+    piece = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"x" * 1000 + b'"}}]}\n\n'
+    held = []
+    for _ in range(3 * FOLD_BYTES // len(piece)):
+        body.take(piece)
+        held.append(sum(len(raw) for _, raw in body._pieces))
+
+    assert max(held) < FOLD_BYTES
+    assert len(body.fields_of_events()["response"]) == 1000 * len(held)
 
 
 @given(lines=st.lists(st.sampled_from(["data: a", "data:b", "event: e", ": note", "", "id: 1"])), end=st.integers(0, 2))
