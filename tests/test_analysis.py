@@ -236,6 +236,10 @@ def test_a_matrix_is_the_same_with_and_without_duckdb(log_path: Path) -> None:
                 model = number % 4 + 1 if run == 1 else None
                 event = dice.choice(["response"] * 5 + ["start", "attempt", "tombstone"])
                 lines.append(of_today(number, execution_id=f"run-{run}", model_index=model, event=event, **more))
+        # Answered, and later said to be cancelled by a process that was killed with the call in flight.
+        for number, more_of_it in ((1, {}), (2, {"success": False, "error_type": "cancelled"})):
+            fields = {"execution_id": f"run-{run}", "question": "answered", "question_index": 1, **more}
+            lines.append(of_today(number, **{**fields, "model": "m", "success": True, **more_of_it}))
     log_path.write_bytes(b"\n".join(lines) + b"\n")
     grids = grids_of(read_log(log_path))
 

@@ -141,13 +141,14 @@ def matrix(execution_id: str) -> str:
 WITH seen AS MATERIALIZED (
     SELECT {index.format("question_index")}, CASE WHEN {index.format("question_index").partition(" AS ")[0]} IS NULL
         THEN coalesce(question, '') END AS text, {index.format("model_index")}, platform, model,
-        total_questions, total_models, record_id, error_type, coalesce(unix_timestamp, 0) AS unix_s,
+        total_questions, total_models, record_id, error_type,
+        {{'counts': error_type IS DISTINCT FROM 'cancelled', 's': coalesce(unix_timestamp, 0)}} AS weight,
         {_CALLS} AS is_end, coalesce(success AND event <> 'tombstone', false) AS is_done
     FROM records
     WHERE execution_id = {literal(execution_id)} AND (platform IS NOT NULL OR model IS NOT NULL)
 ), answers AS MATERIALIZED (
-    SELECT question_index, text, model_index, platform, model, arg_max(is_done, unix_s) AS is_done,
-        arg_max([record_id], unix_s)[1] AS record_id, arg_max([error_type], unix_s)[1] AS error_type
+    SELECT question_index, text, model_index, platform, model, arg_max(is_done, weight) AS is_done,
+        arg_max([record_id], weight)[1] AS record_id, arg_max([error_type], weight)[1] AS error_type
     FROM seen WHERE is_end GROUP BY ALL
 ), columns AS (SELECT DISTINCT model_index, platform, model FROM seen),
 counted AS (
