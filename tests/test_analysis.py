@@ -236,10 +236,6 @@ def test_a_matrix_is_the_same_with_and_without_duckdb(log_path: Path) -> None:
                 model = number % 4 + 1 if run == 1 else None
                 event = dice.choice(["response"] * 5 + ["start", "attempt", "tombstone"])
                 lines.append(of_today(number, execution_id=f"run-{run}", model_index=model, event=event, **more))
-        # Answered, and later said to be cancelled by a process that was killed with the call in flight.
-        for number, more_of_it in ((1, {}), (2, {"success": False, "error_type": "cancelled"})):
-            fields = {"execution_id": f"run-{run}", "question": "answered", "question_index": 1, **more}
-            lines.append(of_today(number, **{**fields, "model": "m", "success": True, **more_of_it}))
     log_path.write_bytes(b"\n".join(lines) + b"\n")
     grids = grids_of(read_log(log_path))
 
@@ -252,6 +248,22 @@ def test_a_matrix_is_the_same_with_and_without_duckdb(log_path: Path) -> None:
                 map(_in_order(relation.columns), grid.to_dict()["cells"]), key=repr
             )
         assert table.matrix("no such run").fetchall() == []
+
+
+def test_a_cancelled_call_never_counts_against_an_answer(log_path: Path) -> None:
+    """A process that was killed says so of what it had in flight, which can be after a resumed run had the answer."""
+    known = {"execution_id": "run", "question_index": 1, "platform": "p", "model": "m", "total_questions": 1}
+    lines = [
+        of_today(1, **{**known, "success": True}),
+        of_today(2, **{**known, "success": False, "error_type": "cancelled"}),
+    ]
+    log_path.write_bytes(b"\n".join(lines) + b"\n")
+    with open_log(log_path) as table:
+        relation = table.matrix("run")
+        [cell] = [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+    [expected] = grids_of(read_log(log_path))["run"].to_dict()["cells"]
+    assert cell == _in_order(list(cell))(expected)
+    assert cell["status"] == "done"
 
 
 def _in_order(names: list[str]) -> Any:
