@@ -21,7 +21,9 @@ from typing import Any, Final, NamedTuple, Self
 from ._followed import FollowedFile, lines_backward, start_behind
 from ._journal_format import mark_name, segments_among, writers_among
 from ._journal_read import JournalLine, journal_directories, lines_of_writer, names_in, why_not
+from ._nested import flat_record
 from ._numbers import Numbers, Place
+from ._shapes import has_older_shape
 from .errors import LogReadError
 from .reader import LogFile, LogSnapshot, StrPath, is_unfinished, lines_of, parse_line
 
@@ -253,10 +255,12 @@ class Follower:
 
     def _parsed(self, file: str, offset: int, line: bytes) -> Iterator[Record]:
         try:
-            yield parse_line(line)
+            record = parse_line(line)
         except ValueError as error:
             if not is_unfinished(line):
                 self._on_bad(file, offset, str(error))
+        else:
+            yield flat_record(record) if has_older_shape(record) else record
 
     def _note(self, known: dict[str, Numbers], writer_id: str, seq: int) -> bool:
         return known.setdefault(writer_id, Numbers()).add(seq, _NOWHERE)

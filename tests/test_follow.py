@@ -379,3 +379,14 @@ def test_living_writers_over_twenty_rotations_lose_and_double_nothing(log_path: 
     assert len(log_files(log_path)) > 20
     assert [one for one, count in Counter(seen).items() if count != 1] == []
     assert sorted(map(int, seen)) == list(range(2000))
+
+
+def test_older_shapes_come_as_records_of_today(tmp_path: Path) -> None:
+    """A log of many years is followed like any other: a nested line comes flat."""
+    log = tmp_path / "log.jsonl"
+    old = {"version": "2.0", "timestamp": "2026-01-01T00:00:00", "unix_timestamp": 1767225600.0}
+    old |= {"question": {"text": "q"}, "response": {"text": "r"}, "platform": {"name": "p", "model": "m"}}
+    log.write_text(json.dumps(old) + "\n")
+    with Follower(str(log)) as follower:
+        [record] = follower.newest(1, lambda record: record.get("model") == "m")
+    assert (record["question"], record["response"], record["platform"]) == ("q", "r", "p")
