@@ -198,6 +198,8 @@ class LogSnapshot:
     def _try_once(self) -> tuple[LogFile, ...] | None:
         """Return the files, or None when they moved while they were opened."""
         names = log_files(self.path)
+        if not names and os.path.isfile(self.path):
+            return None  # it was made just now
         if not names and not (self._missing_ok and not os.path.lexists(self.path)):
             raise LogReadError(self.path, _why_nothing(self.path))
         files: dict[tuple[int, int], LogFile] = {}

@@ -587,3 +587,11 @@ def test_files_under_logrotates_names_are_read_in_the_order_of_their_dates(log_p
 
     assert log_files(log_path) == [f"{log_path}{name}" for name in names]
     assert [record["record_id"] for record in read_log(log_path)] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_log_that_is_made_between_two_looks_is_read(log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listed before its writer made it, and asked about after that: it is there, and no stranger in its place."""
+    looks = [[], *([str(log_path)] for _ in range(5))]
+    log_path.write_text('{"a":1}\n')
+    monkeypatch.setattr(reader, "log_files", lambda _: looks.pop(0))
+    assert list(read_log(log_path)) == [{"a": 1}]
