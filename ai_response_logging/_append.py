@@ -242,13 +242,13 @@ def _copy_aside(descriptor: int, start: int, end: int, path: str, file_mode: int
             piece = os.pread(descriptor, min(_CHUNK, end - start), start)
             if not piece:
                 break
-            append_block(target, piece, path=torn)
+            append_block(target.fileno(), piece, path=torn)
             start += len(piece)
-        os.fsync(target)
+        os.fsync(target.fileno())
     except (OSError, AppendError) as error:
         with suppress(OSError):
             os.unlink(torn)
         raise OSError(getattr(error, "errno", 0) or 0, "cannot set the torn line aside") from error
     finally:
-        os.close(target)
+        target.close()
     return torn

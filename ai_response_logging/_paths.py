@@ -9,9 +9,12 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .errors import LogPathError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 if sys.platform != "win32":  # there the handler says that it cannot record
     from fcntl import F_DUPFD_CLOEXEC, fcntl
@@ -42,10 +45,8 @@ class OwnFile(FileIO):
     next may get their numbers.
     """
 
-    def __init__(self, descriptor: int, mode: str) -> None:
-        super().__init__(descriptor, mode, closefd=False)
-        info = os.fstat(descriptor)
-        self._identity = info.st_dev, info.st_ino
+    # Made by _own alone, and so without an __init__ of its own: a descriptor is never without its owner then.
+    _identity: tuple[int, int] | None = None
 
     def is_ours(self) -> bool:
         """Say whether it is open, and its descriptor still leads to the file that we opened; if not, never again."""
@@ -57,6 +58,8 @@ class OwnFile(FileIO):
             if error.errno != errno.EBADF:  # EIO of an xfs that was shut down says nothing about whose it is
                 return True
         else:
+            if self._identity is None:  # the first look, behind the call that opened it
+                self._identity = info.st_dev, info.st_ino
             if (info.st_dev, info.st_ino) == self._identity:
                 return True
         super().close()  # closes no descriptor; ours of the same file may get this number next, and is not this one
@@ -78,6 +81,19 @@ class OwnFile(FileIO):
         """Let go of the child's copy, where that is asked for: see forget_in_child."""
         with suppress(OSError):
             self.close()
+
+
+def _own(mode: str, call: Callable[..., int], *arguments: object) -> OwnFile:
+    """
+    Return the file to the descriptor that *call* of *arguments*, a function in C, returns.
+
+    An exception from outside comes behind a call into C, never in it: from open(2) to the file in the list it is one,
+    so that none leaves a descriptor that nobody closes.
+    """
+    files: list[OwnFile] = []
+    files.extend(map(OwnFile, map(call, *([one] for one in arguments)), [mode], [False]))
+    files[0].is_ours()
+    return files[0]
 
 
 def describe_file_type(path: str) -> str:
@@ -139,18 +155,18 @@ def _user_name(user_id: int) -> str:
         return f"user {user_id}"
 
 
-def create_file(path: str, flags: int, mode: int, like: str = "") -> int:
+def create_file(path: str, flags: int, mode: int, like: str = "") -> OwnFile:
     """
     Make *path* with exactly *mode* and open it with *flags*; FileExistsError if it is there already.
 
     Made by root, it belongs to the owner of the file *like*: a tool that root runs once must not lock a service out.
     """
     # With no more rights than asked for from the first instant on; fchmod then undoes the umask.
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o700)
+    file = _open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o700)
     with suppress(OSError):  # a file system without modes
-        os.fchmod(descriptor, mode)
-    _give_away(descriptor, like)
-    return descriptor
+        os.fchmod(file.fileno(), mode)
+    _give_away(file.fileno(), like)
+    return file
 
 
 def _give_away(made: int | str, like: str) -> None:
@@ -173,41 +189,48 @@ def open_regular(path: str, flags: int, mode: int, *, create: bool = True, like:
     # O_NONBLOCK: opening a FIFO would wait for a reader; on a regular file it changes nothing.
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = _open_or_create(path, flags, mode, like) if create else os.open(path, flags)
+        file = _open_or_create(path, flags, mode, like) if create else _open(path, flags)
     except OSError as error:
         if kind := describe_file_type(path):
             raise LogPathError(path, kind) from error
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise LogPathError(path, describe_file_type(path) or "something else")
-    if flags & os.O_RDWR:  # one that is only read is closed in a moment, and nothing of ours goes into another file
-        return OwnFile(_out_of_the_way(descriptor), "r+")
-    return OwnFile(descriptor, "r")
+    # One that is only read is closed in a moment, and nothing of ours goes into another file.
+    return _out_of_the_way(file) if flags & os.O_RDWR else file
 
 
-def _out_of_the_way(descriptor: int) -> int:
+def _out_of_the_way(file: OwnFile) -> OwnFile:
     """
-    Return *descriptor* under a high number: an application that closes low ones opens its own files there next.
+    Return *file* under a high number: an application that closes low ones opens its own files there next.
 
     Our pwrite would go into one of those. With a high number it fails (EBADF), and we notice.
     """
     try:
-        high = fcntl(descriptor, F_DUPFD_CLOEXEC, min(_HIGH, os.sysconf("SC_OPEN_MAX") // 2))
+        high = _own("r+", fcntl, file.fileno(), F_DUPFD_CLOEXEC, min(_HIGH, os.sysconf("SC_OPEN_MAX") // 2))
     except (OSError, ValueError):  # EMFILE, EINVAL: none is free up there
-        return descriptor
-    os.close(descriptor)
+        return file
+    file.close()
     return high
 
 
-def _open_or_create(path: str, flags: int, mode: int, like: str) -> int:
+def _open_or_create(path: str, flags: int, mode: int, like: str) -> OwnFile:
     try:
-        return os.open(path, flags)
+        return _open(path, flags)
     except FileNotFoundError:
         try:
             return create_file(path, flags, mode, like)
         except FileExistsError:  # another process was quicker
-            return os.open(path, flags)
+            return _open(path, flags)
+
+
+def _open(path: str, flags: int, mode: int = 0) -> OwnFile:
+    # A directory that is only read could be opened, but FileIO refuses it, and leaves the descriptor open.
+    if not flags & os.O_ACCMODE and os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    how = {os.O_RDONLY: "r", os.O_WRONLY: "w"}.get(flags & os.O_ACCMODE, "r+")
+    return _own(how, os.open, path, flags, mode)
 
 
 def make_directory(path: str, mode: int, like: str = "") -> list[str]:
