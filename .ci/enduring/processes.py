@@ -246,10 +246,19 @@ def read(log: str, notes: Path, passes: Path, held: str) -> NoReturn:
         time.sleep(max(0.5, 3 * (time.monotonic() - began_s)))
 
 
+def _say_unraisable(what: sys.UnraisableHookArgs) -> None:
+    # An exception that falls behind the start in Thread.start() has `threading` forget a thread that runs already; that
+    # one then ends at once. Its own, and the next record starts another listener.
+    if isinstance(what.exc_value, KeyError) and getattr(what.object, "__name__", "") == "_bootstrap":
+        return
+    sys.__unraisablehook__(what)
+
+
 def main() -> None:
     """Play the role that the command line names."""
     role, log, durability, *rest = sys.argv[1:]
     logging.raiseExceptions = False
+    sys.unraisablehook = _say_unraisable
     warnings.simplefilter("ignore", DurabilityWarning)  # on a full disk there can be no journal, and each note says so
     if role == "write":
         Writer(Task(log, durability, *rest)).run()
