@@ -25,16 +25,19 @@ _HMAC_DIGITS: Final = 32  # of 64: 128 bits tell a billion users apart
 # --- what a secret looks like ------------------------------------------------------------------------------------
 
 # Keys of the known providers.  What stands before must not go on to the left: "risk-management" has an "sk-" in it.
+# A look ahead ends where the next key may begin, and gives nothing back: "sk-sk-..." must not cost its length squared.
 _KEYS: Final = (
     r"(?<![A-Za-z0-9])(?:"
-    r"sk-(?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{16,}"  # OpenAI, Anthropic, DeepSeek, Moonshot, OpenRouter, DashScope, ...
+    r"sk-(?=[A-Za-z]*+(?:[_-](?!sk-)[A-Za-z]*+)*+\d)"  # OpenAI, Anthropic, DeepSeek, Moonshot, DashScope, ...
+    r"[A-Za-z0-9_-]{16,}"
     r"|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}"  # Stripe
     r"|AIza[A-Za-z0-9_-]{30,}"  # Google
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AKID[A-Za-z0-9]{16,}|LTAI[A-Za-z0-9]{15,}|ALTAK-[A-Za-z0-9-]{16,}"  # clouds
     r"|(?:gsk|hf|r8|ghp|gho|ghu|ghs|ghr|github_pat|npm)_[A-Za-z0-9_]{16,}"
     r"|(?:xai|pplx|nvapi|glpat|xox[abeprs]|fw|tgp_v1)-[A-Za-z0-9_-]{16,}"
     r"|[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])"  # Zhipu
-    r"|eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"  # a JSON web token
+    r"|eyJ(?=[A-Za-z0-9_-]{16})[A-Za-z0-9]*+(?:[_-](?!eyJ)[A-Za-z0-9]*+)*+"  # a JSON web token ...
+    r"\.eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}"
     r")"
 )
 _BEARER: Final = r"(?i)(?<=\bbearer )[A-Za-z0-9_-]{19,}[A-Za-z0-9._~+/=-]*"

@@ -176,11 +176,13 @@ class Redactor:
 
     def _rename(self, container: dict[str, Any], path: tuple[str, ...], taken: list[dict[str, str]]) -> None:
         """Take out of a dict's keys what the patterns find: some are keyed by what should not be seen."""
+        spares: dict[str, int] = {}  # remembered: of ten thousand keys alike the last must not try all numbers again
         for key in list(container):
-            name = self.text(key, (*path, "key"), taken)
+            name = left = self.text(key, (*path, "key"), taken)
             if name != key:
                 while name in container:
-                    name += "#2"
+                    spares[left] = spares.get(left, 1) + 1
+                    name = f"{left}#{spares[left]}"
                 container[name] = container.pop(key)
 
 

@@ -142,6 +142,13 @@ def test_keys_of_a_dict_are_looked_at_too() -> None:
     assert entries == [{"path": "metadata.key", "rule": "secrets"}]
 
 
+def test_many_keys_that_become_alike_stay_as_many_and_short() -> None:
+    """A number each: a mark more for each one before it would make a line of megabytes of them."""
+    left, _ = taken({"metadata": {f"{SECRETS['groq']}{number}": number for number in range(2000)}})
+    assert sorted(left["metadata"].values()) == list(range(2000))
+    assert max(map(len, left["metadata"])) == len("[redacted:secrets]#2000")
+
+
 def test_several_in_one_text_are_named_once() -> None:
     """All go; the record says where and by which rule, not how often."""
     left, entries = taken({"response": f"{SECRETS['openai']} or {SECRETS['google']}"})
@@ -205,6 +212,35 @@ def test_rules_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {entry["rule"] for entry in entries} == {"card", "pattern", "user_id", "messages.*.content", "email"}
     again, _ = taken({"user_id": "anna", "session_id": "anna"}, *rules)
     assert again == {"user_id": left["user_id"], "session_id": "anna"}
+
+
+@pytest.mark.parametrize("piece", ["sk-", "-eyJ", "_eyJ"])
+def test_text_like_the_beginnings_of_many_keys_is_looked_at_once(piece: str) -> None:
+    """
+    Its cost grows with its length, not with its square, and a key behind it is found.
+
+    Were it the square, this would take hours: a test that hangs is one that fails.
+    """
+    text = piece * (2_000_000 // len(piece))
+    assert taken({"response": text}) == ({"response": text}, [])
+    for kind in ("openai", "token"):
+        left, entries = taken({"response": f"{text} {SECRETS[kind]}"})
+        assert left == {"response": f"{text} [redacted:secrets]"}
+        assert entries == [{"path": "response", "rule": "secrets"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-sk-aaaaaaaaaaaaaaaaaaaaaaaa1",
+        "sk-proj-aaaa_bbbb-cccc-dddd_eeee-4",
+        "my-eyJaaaaaaaaaaaaaaaaaa.eyJaaaaaaaaa.aaaaaaaaa",
+    ],
+)
+def test_key_behind_what_begins_like_one_goes(text: str) -> None:
+    """However its letters, its blanks and what stands before it are mixed."""
+    left, _ = taken({"response": text})
+    assert "aaaa" not in left["response"]
 
 
 def test_what_was_replaced_is_not_replaced_again() -> None:
