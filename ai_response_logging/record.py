@@ -54,7 +54,7 @@ EVENTS: Final = frozenset({"response", "start", "attempt", "tombstone"})
 # Always written by us. A caller's value under one of these names is kept as metadata["caller.<name>"].
 OWN_FIELDS: Final = frozenset({
     "schema_version", "timestamp", "unix_timestamp", "writer_id", "seq", "level", "logger", "message",
-    "host", "pid", "thread", "checksum", "encode_errors", "redacted",
+    "host", "pid", "thread", "checksum", "encode_errors", "redacted", "blobs",
 })  # fmt: skip
 
 # The provider's stable, lower-case name <- its platforms as people write them.

@@ -162,3 +162,13 @@ def test_a_secret_in_a_large_text_is_in_no_file(tmp_path: Path) -> None:
     assert KEY.encode() not in all_bytes(tmp_path)
     [record] = read_lines(tmp_path / "log.jsonl")
     assert record["blobs"]
+
+
+def test_the_callers_own_blobs_are_kept_beside_ours(tmp_path: Path) -> None:
+    """The name is ours since texts are set apart; what a caller has under it is no less his."""
+    handler = AIResponseHandler(tmp_path / "log.jsonl")
+    handler.handle(logging.makeLogRecord({"msg": "x", "blobs": ["theirs"], "response": "x " * 800_000}))
+    handler.close()
+    [record] = read_lines(tmp_path / "log.jsonl")
+    assert record["metadata"] == {"caller.blobs": ["theirs"]}
+    assert [entry["path"] for entry in record["blobs"]] == [["response"]]
