@@ -144,20 +144,6 @@ class Journal(JournalFiles):
         self._was_slow = is_slow
         return written == size
 
-    def _write_mark(self, descriptor: int, slot: bytes, start: int) -> int:
-        """As a line is written, keeping the interpreter lock while the disk is quick: whoever writes has the log's."""
-        began_s = time.perf_counter()
-        if began_s < self._outside_until_s:
-            return os.pwrite(descriptor, slot, start)
-        written = self._pwrite(descriptor, slot, len(slot), start)
-        if written < 0:
-            return os.pwrite(descriptor, slot, start)  # once more for a signal (EINTR); any other error comes again
-        is_slow = time.perf_counter() - began_s > _SLOW_S
-        if is_slow and self._was_slow:
-            self._outside_until_s = began_s + _OUTSIDE_S
-        self._was_slow = is_slow
-        return written
-
     def _begin_segment(self, first_seq: int, size: int) -> None:
         """Begin a segment with line *first_seq*, in space that is reserved: an old one's where there is one."""
         before, self._segment, self._descriptor, self._follows = self._segment, None, -1, -1

@@ -77,7 +77,9 @@ class JournalFiles:
                 return
             mark = Mark(self._mark.number + 1, consumed, intent)
             start, slot = mark.slot()
-            if self._write_mark(self._open_marks(is_ours=is_ours), slot, start) != MARK_BYTES:  # half holds nobody back
+            # Without the interpreter lock, unlike a line: on a disk that stands still only this thread is to stand, and
+            # whoever flushes or closes comes back in time.
+            if os.pwrite(self._open_marks(is_ours=is_ours), slot, start) != MARK_BYTES:  # half holds nobody back
                 raise OSError(errno.ENOSPC, "a mark was not written to its end", self._path(mark_name(self.writer_id)))
             # The intent before its block, what is consumed before its lines are removed: else what power leaves of
             # the files could tell of lines as waiting that stand in the log.
@@ -85,9 +87,6 @@ class JournalFiles:
                 self._sync_marks(mark)
             self._mark = mark
             self._remove_segments(consumed)
-
-    def _write_mark(self, descriptor: int, slot: bytes, start: int) -> int:
-        return os.pwrite(descriptor, slot, start)
 
     def _sync_marks(self, mark: Mark) -> None:
         """Make *mark*, just written, durable; a mark file that could not be synced is never asked again."""

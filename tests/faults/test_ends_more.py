@@ -138,6 +138,56 @@ stats()
     assert_kept(log_path, notes)
 
 
+# A disk on which no mark of a journal is written until it is let go; lines are.
+MARKS_STUCK = """
+from ai_response_logging import _journal_files
+gate_out, gate_in = os.pipe()
+reached = threading.Event()
+is_stuck = True
+
+class Disk:
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def pwrite(self, descriptor, data, position):
+        if is_stuck:
+            reached.set()
+            os.read(gate_out, 1)
+        return os.pwrite(descriptor, data, position)
+
+def let_go():
+    global is_stuck
+    is_stuck = False
+    os.close(gate_in)
+
+_journal_files.os = Disk()
+logging.raiseExceptions = True
+"""
+
+
+@pytest.mark.parametrize("what", ["flush", "close"])
+def test_flush_and_close_come_back_from_a_journal_that_stands_still(log_path: Path, notes: Notes, what: str):
+    """
+    A mark that is not written keeps the thread that writes, and nobody else; nothing is lost.
+
+    It must not be written under the interpreter lock, under which no other thread would run to see its time pass.
+    """
+    code = f"""
+assert handler.{what}() in (False, None)
+assert stats()["pending"] == 7
+let_go()
+log("after")
+assert handler.flush(10)
+handler.close()
+stats()
+"""
+    said = run(MARKS_STUCK + LISTENER_IS_IN_IT + code, log_path, notes, close_timeout=0.3)
+
+    assert "7 records" in said
+    assert len(notes.ids("queued")) == 8
+    assert_kept(log_path, notes)
+
+
 @has_proc
 @pytest.mark.parametrize(("stuck", "healthy"), [(1, 3), (3, 1)])
 def test_end_with_logs_that_stand_still_brings_the_others_home(
