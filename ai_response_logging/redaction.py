@@ -133,6 +133,8 @@ class Redactor:
         waiting: list[tuple[dict[str, Any] | list[Any], tuple[str, ...]]] = [(fields, ())]
         while waiting:
             container, path = waiting.pop()
+            if isinstance(container, dict):  # first, for what is taken out below a key is noted with that key
+                self._rename(container, path, taken)
             for key, value in _items(container):
                 here = (*path, str(key))
                 rule = self._whole(str(key), here)
@@ -143,8 +145,6 @@ class Redactor:
                     container[key] = self.text(value, here, taken)
                 elif isinstance(value, (dict, list)):
                     waiting.append((value, here))
-            if isinstance(container, dict):
-                self._rename(container, path, taken)
         return taken
 
     def text(self, text: str, path: tuple[str, ...], taken: list[dict[str, str]]) -> str:
@@ -187,6 +187,7 @@ class Redactor:
 
 
 _MOST_KEYS: Final = 4096
+_PATH_NAME_CHARS: Final = 200  # of a key, in the path of what is below it: each place there gets a copy
 _LEAVES: Final = frozenset({str, int, float, bool, NoneType, datetime, date, time})
 
 
@@ -215,6 +216,8 @@ def _take(container: Any, key: Any, rule: Rule, value: object) -> None:
 
 
 def _note(taken: list[dict[str, str]], path: tuple[str, ...], rule: Rule) -> None:
-    entry = {"path": ".".join(path), "rule": rule.name}
-    if len(taken) < MAX_NAMED and entry not in taken:
-        taken.append(entry)
+    if len(taken) < MAX_NAMED:
+        names = (name if len(name) <= _PATH_NAME_CHARS else f"{name[:_PATH_NAME_CHARS]}..." for name in path)
+        entry = {"path": ".".join(names), "rule": rule.name}
+        if entry not in taken:
+            taken.append(entry)

@@ -142,6 +142,22 @@ def test_keys_of_a_dict_are_looked_at_too() -> None:
     assert entries == [{"path": "metadata.key", "rule": "secrets"}]
 
 
+@pytest.mark.parametrize("value", [{"password": "hunter22"}, SECRETS["xai"], [[SECRETS["xai"]]]], ids=str)
+def test_a_key_that_is_a_secret_is_in_no_path_either(value: Any) -> None:
+    """What is taken out below it is named, and it is not."""
+    left, entries = taken({"usage": {SECRETS["groq"]: value}})
+    assert SECRETS["groq"] not in str((left, entries))
+    assert entries[0] == {"path": "usage.key", "rule": "secrets"}
+    assert entries[1]["path"].startswith("usage.[redacted:secrets]")
+
+
+def test_a_long_key_does_not_stand_whole_in_each_path() -> None:
+    """A hundred copies of it would make a line of megabytes."""
+    _, entries = taken({"usage": {"k" * 50_000: [SECRETS["groq"]] * 1000}})
+    assert [len(entry["path"]) for entry in entries[:1]] == [len("usage.") + 200 + len("....0")]
+    assert len(entries) == MAX_NAMED
+
+
 def test_many_keys_that_become_alike_stay_as_many_and_short() -> None:
     """A number each: a mark more for each one before it would make a line of megabytes of them."""
     left, _ = taken({"metadata": {f"{SECRETS['groq']}{number}": number for number in range(2000)}})
