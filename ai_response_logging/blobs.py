@@ -71,7 +71,7 @@ class BlobStore:
         digest = _digest_of(text)
         path = blob_path(self._log, digest)
         make_directory(os.path.dirname(path), self._directory_mode, self._log)
-        if not self._is_there(path, len(text)):
+        if not self._is_there(path, text):
             self._write(path, text)
         if self._is_synced:
             # Also where another process made it: that one may not have synced it yet, and this call's caller will
@@ -79,11 +79,15 @@ class BlobStore:
             self._sync(path)
         return digest
 
-    def _is_there(self, path: str, size: int) -> bool:
-        """Say whether the text stands there whole; after a loss of power a file may be empty or short."""
+    def _is_there(self, path: str, text: bytes) -> bool:
+        """Say whether *text* stands there whole; after a loss of power a file may be empty, short or full of zeros."""
         with suppress(OSError):
-            status = os.lstat(path)
-            return stat.S_ISREG(status.st_mode) and status.st_size == size
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                status = os.fstat(descriptor)
+                return stat.S_ISREG(status.st_mode) and status.st_size == len(text) and _holds(descriptor, text)
+            finally:
+                os.close(descriptor)
         return False
 
     def _write(self, path: str, text: bytes) -> None:
@@ -119,6 +123,17 @@ def _digest_of(text: bytes) -> str:
     import hashlib  # milliseconds that only those pay who have large texts
 
     return hashlib.sha256(text).hexdigest()
+
+
+def _holds(descriptor: int, text: bytes) -> bool:
+    """Say whether the file holds *text*: reading it is quicker than writing it once more."""
+    left = memoryview(text)
+    while left:
+        found = os.read(descriptor, min(len(left), _CHUNK_BYTES))
+        if not found or found != left[: len(found)]:
+            return False
+        left = left[len(found) :]
+    return True
 
 
 def _write_all(descriptor: int, text: bytes) -> None:

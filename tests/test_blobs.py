@@ -95,11 +95,12 @@ def test_modes(tmp_path: Path) -> None:
     assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o750
 
 
-def test_what_a_loss_of_power_left_is_made_anew(tmp_path: Path) -> None:
-    """A file whose bytes never reached the disk is short; the next record with that text mends it."""
+@pytest.mark.parametrize("left", [b"", b"te", b"\0\0\0\0"])
+def test_what_a_loss_of_power_left_is_made_anew(tmp_path: Path, left: bytes) -> None:
+    """A file whose bytes never reached the disk is short, or zeros; the next record with that text mends it."""
     log = tmp_path / "a.jsonl"
     digest = store_at(log).keep(b"text")
-    Path(blob_path(str(log), digest)).write_bytes(b"")
+    Path(blob_path(str(log), digest)).write_bytes(left)
     store_at(log).keep(b"text")
     assert Path(blob_path(str(log), digest)).read_bytes() == b"text"
 
