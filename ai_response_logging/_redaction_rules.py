@@ -24,33 +24,61 @@ _HMAC_DIGITS: Final = 32  # of 64: 128 bits tell a billion users apart
 
 # --- what a secret looks like ------------------------------------------------------------------------------------
 
-# Keys of the known providers.  What stands before must not go on to the left: "risk-management" has an "sk-" in it.
-# A look ahead ends where the next key may begin, and gives nothing back: "sk-sk-..." must not cost its length squared.
+# Where a key may begin: not inside a word ("risk-management" has an "sk-" in it), but behind an escape of JSON in a
+# text, as tools' arguments are ("\nsk-...").
+_BEGIN: Final = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
+# What only looks like a key: the words of a link ("sk-ii-facial-treatment-essence-230ml"). Bounded, so that a text of
+# nothing but beginnings costs no more than its length.
+_WORD: Final = r"(?:(?:[A-Z]?[a-z]{1,24}|[A-Z]{1,5})(?:\d{1,3}[a-z]?)?|\d{1,4}[a-z]{0,4})"
+_NO_WORDS: Final = rf"(?!{_WORD}(?:-{_WORD}){{1,15}}(?![A-Za-z0-9_-]))"
+# Keys of the known providers.
 _KEYS: Final = (
-    r"(?<![A-Za-z0-9])(?:"
-    r"sk-(?=[A-Za-z]*+(?:[_-](?!sk-)[A-Za-z]*+)*+\d)"  # OpenAI, Anthropic, DeepSeek, Moonshot, DashScope, ...
-    r"[A-Za-z0-9_-]{16,}"
+    rf"{_BEGIN}(?:"
+    rf"sk-(?=[A-Za-z_-]{{0,79}}+\d){_NO_WORDS}[A-Za-z0-9_-]{{16,}}"  # OpenAI, Anthropic, DeepSeek, Moonshot, ...
     r"|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}"  # Stripe
-    r"|AIza[A-Za-z0-9_-]{30,}"  # Google
+    r"|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{19,}"  # Google
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AKID[A-Za-z0-9]{16,}|LTAI[A-Za-z0-9]{15,}|ALTAK-[A-Za-z0-9-]{16,}"  # clouds
-    r"|(?:gsk|hf|r8|ghp|gho|ghu|ghs|ghr|github_pat|npm)_[A-Za-z0-9_]{16,}"
-    r"|(?:xai|pplx|nvapi|glpat|xox[abeprs]|fw|tgp_v1)-[A-Za-z0-9_-]{16,}"
+    r"|(?:gsk|hf|r8|ghp|gho|ghu|ghs|ghr|npm)_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"
+    rf"|(?:xai|pplx|nvapi|glpat|xox[abeprs]|fw|tgp_v1)-{_NO_WORDS}[A-Za-z0-9_-]{{16,}}"
     r"|[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])"  # Zhipu
-    r"|eyJ(?=[A-Za-z0-9_-]{16})[A-Za-z0-9]*+(?:[_-](?!eyJ)[A-Za-z0-9]*+)*+"  # a JSON web token ...
-    r"\.eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}"
+    # A JSON web token; it ends where another begins, for the same bound.
+    r"|eyJ(?:[A-Za-z0-9]|[_-](?!eyJ)){16,}+\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
     r")"
 )
-_BEARER: Final = r"(?i)(?<=\bbearer )[A-Za-z0-9_-]{19,}[A-Za-z0-9._~+/=-]*"
-_BASIC: Final = r"(?<=\b[Bb]asic )(?=[A-Za-z]*[0-9])[A-Za-z0-9_-]{19,}[A-Za-z0-9+/=]*"
-_PRIVATE_KEY: Final = r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-_IN_URL: Final = r"(?<=://)[^\s/?#:@]*:([^\s/?#@]+)(?=@)"
+# What stands in a secret's place in a program or a manual: {password}, ${TOKEN}, <key>, %s, ***, YOUR_API_KEY.
+_STAND_IN: Final = (
+    r"(?:\$?\{[^\s{}]*\}|\$[A-Z_]+|<[^\s<>]*>|%[sr]|\*+|\.{3}|(?i:your|my)[_-](?i:[a-z]+[_-])*(?i:key|token|secret|password)"
+    r"(?i:[_-]here)?|(?:[A-Z]+_)*(?:KEY|TOKEN|SECRET|PASSWORD)|password)"
+)
+_BEARER: Final = (
+    rf"(?i:(?<=\bbearer )|(?<=\\[nrt]bearer ))(?!{_STAND_IN}(?![\w.~+/=-]))[A-Za-z0-9_-]{{19,}}[A-Za-z0-9._~+/=-]*"
+)
+_BASIC: Final = r"(?:(?<=\b[Bb]asic )|(?<=\\[nrt][Bb]asic ))(?=[A-Za-z]*[0-9])[A-Za-z0-9_-]{19,}[A-Za-z0-9+/=]*"
+# With its end: all up to there that may stand in a program's text; without: the lines of base64 only, since what
+# follows may be an answer of many pages that has only mentioned how a key begins.
+_PRIVATE_KEY: Final = (
+    r"-----BEGIN [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:(?:[\s -,.-_a-z{-~]++|-(?!-))*+-----END [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
+    r"|(?:(?:[ \t]*(?:\r?\n|\\[nrt]|[\"'+]))*+(?:[ \t]*[A-Z][A-Za-z-]+: [^\s\\]+(?=\s|\\)|[ \t]*[A-Za-z0-9+/=]+))*+)"
+)
+# As far as a URL goes: neither quotes nor the text of another script that follows without a blank.
+_URL_TEXT: Final = r"\s/?#@\"<>`\\\u0080-\U0010ffff"
+_IN_URL: Final = (
+    rf"(?<=://)[^:{_URL_TEXT}]*:(?!{_STAND_IN}@|\d{{1,5}}[,;|)\]}}'])"
+    rf"([^{_URL_TEXT}]+(?:@[^,;|&(){_URL_TEXT}]+)*)(?=@)"
+)
 _URL_PARAMETER: Final = (
-    r"(?i)[?&](?:api[_-]?key|key|access[_-]?token|token|client[_-]?secret|secret|password|sig|signature)=([^&#\s\"']+)"
+    r"(?:[?&]|&amp;|\\u0026)(?i:(?:x-)?api[_-]?key|key|subscription-key|(?:access|auth|refresh|id|x-amz-security)[_-]?token"
+    r"|token|client[_-]?secret|secret|password|passwd|pwd|sig|(?:x-(?:amz|goog)-)?signature)="
+    # Not what somebody looked for on a page, in another script.
+    rf"(?!{_STAND_IN}(?![\w.~%+/=-])|%[Ee][2-9A-Fa-f])([A-Za-z0-9._~%+/=!:@-]+)"
 )
 _EMAIL: Final = r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}"
 _PHONE: Final = (
-    r"(?<![\d.])(?:\+?86[- ]?)?1[3-9]\d(?:[- ]?\d{4}){2}(?![\d.])"  # a Chinese mobile number
-    r"|(?<![\d.])\+\d{1,3}(?:[-. ]?\(?\d{2,4}\)?){2,4}(?!\d)"  # any other with its country
+    # A Chinese mobile number; no part of a longer number, of a decimal one or of a name.
+    r"(?<![A-Za-z0-9_])(?<!\d\.)(?:\+?86[- ]?)?1[3-9]\d(?:[- ]?\d{4}){2}(?![A-Za-z0-9_]|\.\d)"
+    # Any other with its country: no sum in a program.
+    r"|(?<![A-Za-z0-9_.)\]])\+(?=(?:[-. ()]{0,2}\d){8})\d{1,3}(?:[-. ]{0,2}\(?\d{2,4}\)?){2,4}(?!\d)"
 )
 _CHINESE_ID: Final = (
     r"(?<![0-9A-Za-z])[1-9]\d{5}(?:18|19|20)\d{2}(?:0\d|1[0-2])(?:[0-2]\d|3[01])\d{3}[\dXx](?![0-9A-Za-z])"
@@ -61,8 +89,9 @@ _ID_WEIGHTS: Final = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _SECRET_NAMES: Final = frozenset({
     "apikey", "xapikey", "xgoogapikey", "authorization", "proxyauthorization", "password", "passwd", "secret",
     "clientsecret", "secretkey", "accesskey", "secretaccesskey", "awssecretaccesskey", "accesstoken", "refreshtoken",
-    "authtoken", "bearertoken", "privatekey", "cookie", "setcookie", "openaiapikey", "anthropicapikey",
+    "authtoken", "bearertoken", "privatekey", "cookie", "setcookie", "ocpapimsubscriptionkey",
 })  # fmt: skip
+_SECRET_ENDINGS: Final = ("apikey",)  # DEEPSEEK_API_KEY, ...
 
 
 def _is_chinese_id(text: str) -> bool:
@@ -82,6 +111,7 @@ class Rule:
             compiled when the first record comes that may have something in it: that takes milliseconds.
         path: Keys joined by points, ``*`` for any; the value there is taken out whole. Empty: nowhere.
         names: Keys, at any depth, whose values are taken out whole: in small letters, without ``-`` and ``_``.
+        endings: Those that end so are such names as well.
         is_right: Asked about each match.
         action: ``replace``, ``drop`` or ``hmac``.
         key: For ``hmac``.
@@ -91,6 +121,7 @@ class Rule:
     patterns: tuple[tuple[str, int], ...] = ()
     path: tuple[str, ...] = ()
     names: frozenset[str] = frozenset()
+    endings: tuple[str, ...] = ()
     is_right: Callable[[str], bool] | None = None
     action: str = "replace"
     key: bytes = b""
@@ -116,6 +147,7 @@ BUILT_IN: Final[Mapping[str, Rule]] = {
                 (_PRIVATE_KEY, 0), (_IN_URL, 1), (_URL_PARAMETER, 1), (_BEARER, 0), (_BASIC, 0), (_KEYS, 0),
             ),
             names=_SECRET_NAMES,
+            endings=_SECRET_ENDINGS,
         ),
         Rule("email", ((_EMAIL, 0),)),
         Rule("phone", ((_PHONE, 0),)),

@@ -93,14 +93,11 @@ class BlobStore:
     def _write(self, path: str, text: bytes) -> None:
         # A name of its own for each try, and in the end a rename: whoever reads or is killed sees all of it or nothing.
         making = f"{path}.{os.getpid()}-{threading.get_ident():x}-{next(_numbers)}.new"
-        descriptor = create_file(making, os.O_WRONLY | os.O_CLOEXEC, self._file_mode, self._log)
         try:
-            try:
-                _write_all(descriptor, text)
+            with create_file(making, os.O_WRONLY | os.O_CLOEXEC, self._file_mode, self._log) as file:
+                _write_all(file.fileno(), text)
                 if self._is_synced:
-                    sync_file(descriptor)
-            finally:
-                os.close(descriptor)
+                    sync_file(file.fileno())
             os.replace(making, path)
         except BaseException:
             with suppress(OSError):
@@ -164,7 +161,7 @@ def set_apart(fields: dict[str, Any], most_bytes: int, size: int, keep: Callable
     for length, path, container, key in sorted(_texts(fields), key=lambda found: found[0], reverse=True):
         if size <= most_bytes:
             break
-        with suppress(OSError):
+        with suppress(Exception):
             digest = keep(container[key].encode())
             container[key] = f"{MARK}{digest}"
             entries.append({"path": list(path), "sha256": digest, "bytes": length})

@@ -31,7 +31,7 @@ _LIKE_A_KEY: Final = (
     rb"sk-|[srp]k_(?:live|test)_|AIza|AKI[AD]|ASIA|LTAI|ALTAK-|gsk_|hf_|r8_|gh[pousr]_|github_pat_|npm_"
     rb"|xai-|pplx-|nvapi-|glpat-|xox[abeprs]-|fw-|tgp_v1-|eyJ|[0-9a-f]{32}"
 )
-_PARAMETER_HINTS: Final = (b"key=", b"token=", b"secret=", b"password=", b"sig=", b"signature=")
+_PARAMETER_HINTS: Final = (b"key=", b"token=", b"secret=", b"password=", b"sig=", b"signature=", b"passwd=", b"pwd=")
 
 
 def _may_hold_secrets(line: bytes) -> bool:
@@ -52,11 +52,11 @@ def _may_hold_secrets(line: bytes) -> bool:
         end = len(runs) if end < 0 else end
         till = end if end - at <= _LONGEST_SEARCHED else at + _START_SEARCHED
         if re.compile(_LIKE_A_KEY).search(line, at, till) or line[max(at - 7, 0) : at].lower().endswith(
-            (b"bearer ", b"basic ")
+            (b"bearer ", b"basic ", b"ya29.")
         ):
             return True
         at = runs.find(_RUN, end)
-    return b" PRIVATE KEY-----" in line
+    return b"PRIVATE KEY" in line
 
 
 def _always(line: bytes) -> bool:  # noqa: ARG001  a hint like the others
@@ -133,8 +133,8 @@ class Redactor:
         waiting: list[tuple[dict[str, Any] | list[Any], tuple[str, ...]]] = [(fields, ())]
         while waiting:
             container, path = waiting.pop()
-            if isinstance(container, dict):  # first, for what is taken out below a key is noted with that key
-                self._rename(container, path, taken)
+            if isinstance(container, dict):
+                self._rename(container, path, taken)  # first: what is named below is named by these keys
             for key, value in _items(container):
                 here = (*path, str(key))
                 rule = self._whole(str(key), here)
@@ -172,7 +172,7 @@ class Redactor:
             if len(rule.path) == len(path) and all(a in {"*", b} for a, b in zip(rule.path, path, strict=True)):
                 return rule
         name = key.lower().replace("-", "").replace("_", "") if self._named else ""
-        return next((rule for rule in self._named if name in rule.names), None)
+        return next((rule for rule in self._named if name in rule.names or name.endswith(rule.endings)), None)
 
     def _rename(self, container: dict[str, Any], path: tuple[str, ...], taken: list[dict[str, str]]) -> None:
         """Take out of a dict's keys what the patterns find: some are keyed by what should not be seen."""
@@ -188,6 +188,7 @@ class Redactor:
 
 _MOST_KEYS: Final = 4096
 _PATH_NAME_CHARS: Final = 200  # of a key, in the path of what is below it: each place there gets a copy
+_TYPES: Final = ("string", "str", "integer", "number", "boolean", "object", "array")
 _LEAVES: Final = frozenset({str, int, float, bool, NoneType, datetime, date, time})
 
 
@@ -199,13 +200,13 @@ def _hides(rule: Rule, value: object) -> bool:
     """
     Say whether there is anything to hide in *value*: no name without a value, no yes or no.
 
-    By its name alone an object is not taken: a tool's parameter called "password" is described by one.
+    By its name alone an object is not taken: a tool's parameter called "password" is described by one, or by its type.
     """
     if value is None or isinstance(value, bool) or value in ("", [], {}):
         return False
     if isinstance(value, str) and value.startswith(MARKS):
         return False
-    return bool(rule.path) or not isinstance(value, dict)
+    return bool(rule.path) or not (isinstance(value, dict) or value in _TYPES)
 
 
 def _take(container: Any, key: Any, rule: Rule, value: object) -> None:
