@@ -67,8 +67,9 @@ class RecordingClientFactory:
 
         Args:
             max_retries: What the SDK's client was told, 0 or more; it says when a call that fails has failed for
-                good. If the SDK tries fewer times, such a call is recorded when the next like it begins in the same
-                thread or task, when that task or this client ends, or 75 s later.
+                good. A call with a higher number of its own is waited for as well. If the SDK tries fewer times, such
+                a call is recorded when the next like it begins in the same thread or task, when that task or this
+                client ends, or 75 s later.
             starts: Which calls are announced by a ``start`` record: ``streams``, ``all`` or ``none``.
             platform: As the records name it; None: known hosts by their name, others by host.
             keep_raw: Whether ``raw_request`` and ``raw_response`` are recorded as well.

@@ -28,7 +28,7 @@ from ._body import Body
 from ._calls import Call, Record, Try
 from ._endpoints import platform_of, wire_of
 from ._outcome import known
-from ._retries import is_retried, retry_count_of
+from ._retries import is_retried, retries_of_caller, retry_count_of
 from ._wire import Wire
 
 __all__ = ["Recorder", "RequestView", "quietly"]
@@ -124,10 +124,9 @@ class Recorder:
             call = Call(self._request_fields(wire, request, content))
             if self._starts == "all" or (self._starts == "streams" and call.fields.get("stream")):
                 records.append(call.announcement("start"))
-        most = self._max_retries if request.max_retries is None else request.max_retries
         attempt = Try(
             call,
-            is_last=number is None or number >= most,
+            is_last=number is None or number >= self._most_tries(request, number),
             secrets=_secrets_in(request),
             key=key,
             wire=wire,
@@ -135,6 +134,15 @@ class Recorder:
         # A body that the application reads itself is not asked for again when it breaks off.
         attempt.is_retriable_when_cut = request.headers.get("x-stainless-raw-response") != "stream"
         return attempt, records
+
+    def _most_tries(self, request: RequestView, number: int) -> int:
+        """Return how many further tries the SDK makes; *number* came before."""
+        if request.max_retries is not None:
+            return request.max_retries
+        if number < self._max_retries:
+            return self._max_retries
+        # The last one as far as we were told; what is ended here must not be answered by yet another.
+        return max(self._max_retries, retries_of_caller() or 0)
 
     def answered(self, attempt: Try, status: int, headers: Mapping[str, str]) -> Body:
         """Note that an answer has begun; return what takes its bytes."""

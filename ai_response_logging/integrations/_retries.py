@@ -1,11 +1,14 @@
-"""Whether the official SDKs try a request again, as their sources say; pure."""
+"""Whether the official SDKs try a request again, as their sources say; pure but for a look at who is calling."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["is_retried", "retry_count_of"]
+__all__ = ["is_retried", "retries_of_caller", "retry_count_of"]
+
+_SDKS: Final = frozenset({"openai._base_client", "anthropic._base_client"})
 
 _RETRIED: Final = frozenset({408, 409, 429})
 _SERVER_ERROR: Final = 500
@@ -31,6 +34,22 @@ def retry_count_of(headers: Mapping[str, str]) -> int | None:
     """Return how many tries of the same call came before; None where it is no SDK that says so."""
     said = headers.get("x-stainless-retry-count", "")
     return int(said) if said.isascii() and said.isdigit() else None
+
+
+def retries_of_caller() -> int | None:
+    """
+    Return how many further tries the SDK makes of the call in which this is asked; None where it cannot be told.
+
+    Each call may have a number of its own (``with_options(max_retries=5)``), which no request says: it is a local
+    variable of the SDK's ``request``, up this thread's or task's stack; a contract test holds it.
+    """
+    frame = sys._getframe(1)  # noqa: SLF001  # documented, if only for CPython
+    while frame is not None:
+        if frame.f_code.co_name == "request" and frame.f_globals.get("__name__") in _SDKS:
+            most = frame.f_locals.get("max_retries")
+            return most if isinstance(most, int) else None
+        frame = frame.f_back  # type: ignore[assignment]  # None at the end
+    return None
 
 
 def _pause_s(headers: Mapping[str, str]) -> float:

@@ -75,6 +75,35 @@ def test_call_that_tries_less_than_told_ends_when_the_client_is_closed(server: L
     assert (end["call_id"], end["retry_count"]) == (attempt["call_id"], 0)
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("failures", [4, 6])
+def test_call_that_tries_more_often_than_told_has_one_outcome(
+    failures: int, is_async: bool, server: LocalModelServer, recorded: Records
+):
+    """
+    The SDK is asked how often it tries a call that has a number of its own: no outcome before its last try.
+    """
+    server.reply_with(*[Reply(status=500, headers={"retry-after-ms": "1"})] * failures)
+    told = {"base_url": server.base_url, "api_key": KEY, "max_retries": 5}
+    messages: Any = [{"role": "user", "content": QUESTION}]
+
+    async def ask_async() -> None:
+        async with openai.AsyncOpenAI(http_client=recording_async_client(verify=False), **told) as client:
+            await client.chat.completions.create(model="m", messages=messages)
+
+    with contextlib.suppress(openai.InternalServerError):
+        if is_async:
+            asyncio.run(ask_async())
+        else:
+            with client_for(server, told=2) as client:
+                ask(client.with_options(max_retries=5))
+
+    *tries, end = recorded()
+    assert [line["event"] for line in tries] == ["attempt"] * min(failures, 5)
+    assert (end["event"], end["success"], end["retry_count"]) == ("response", failures <= 5, min(failures, 5))
+    assert len({line["call_id"] for line in [*tries, end]}) == 1
+
+
 def test_same_question_asked_again_ends_the_call_before_it(server: LocalModelServer, recorded: Records):
     """
     A first try from the same thread says that the SDK has given the last call up.
