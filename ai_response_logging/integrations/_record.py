@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -57,7 +57,7 @@ class Recording:
 
     def add(self, piece: str) -> None:
         """Take in the next piece of an answer that is streamed."""
-        if self._first_s is None and piece:
+        if self._first_s is None and (type(piece) is not str or piece):  # an array's truth may be an error
             object.__setattr__(self, "_first_s", time.monotonic())
         self._pieces.append(piece)
 
@@ -154,7 +154,7 @@ class record:  # noqa: N801  # used as a block, like contextlib.suppress
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Record every call of *function*."""
-        signature = inspect.signature(function)
+        signature = _signature_of(function)
 
         def block(args: tuple[Any, ...], kwargs: dict[str, Any]) -> record:
             return record(start=self._is_announced, **{**_question_in(signature, args, kwargs), **self._given})
@@ -167,7 +167,7 @@ def _recorded(function: Callable[..., Any], block: Callable[[tuple[Any, ...], di
         return functools.wraps(function)(_async_generator(function, block))
     if inspect.isgeneratorfunction(function):
         return functools.wraps(function)(_generator(function, block))
-    if inspect.iscoroutinefunction(function):
+    if _is_awaited(function):
 
         @functools.wraps(function)
         async def awaited(*args: Any, **kwargs: Any) -> Any:
@@ -184,27 +184,76 @@ def _recorded(function: Callable[..., Any], block: Callable[[tuple[Any, ...], di
     return called
 
 
-def _generator(function: Callable[..., Any], block: Callable[..., record]) -> Callable[..., Iterator[Any]]:
-    def pieces(*args: Any, **kwargs: Any) -> Iterator[Any]:
+def _is_awaited(function: Callable[..., Any]) -> bool:
+    if inspect.iscoroutinefunction(function):
+        return True
+    # An object with such a method; a class is called to make one.
+    return not inspect.isclass(function) and inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _generator(function: Callable[..., Any], block: Callable[..., record]) -> Callable[..., Generator[Any, Any, Any]]:
+    def pieces(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         with block(args, kwargs) as recording:
-            for piece in function(*args, **kwargs):
-                recording.add(piece)
-                yield piece
+            return (yield from _Noted(function(*args, **kwargs), recording))
 
     return pieces
+
+
+class _Noted(Generator[Any, Any, Any]):
+    """A generator whose pieces are recorded; what is sent and thrown into it arrives there, and its result here."""
+
+    def __init__(self, inner: Generator[Any, Any, Any], recording: Recording) -> None:
+        self._inner, self._recording = inner, recording
+
+    def send(self, value: Any) -> Any:
+        """Pass *value* on; return the next piece."""
+        return self._noted(self._inner.send(value))
+
+    def throw(self, *error: Any) -> Any:
+        """Pass *error* on; return the next piece, if there is one."""
+        return self._noted(self._inner.throw(*error))
+
+    def close(self) -> None:
+        """Close the generator within."""
+        self._inner.close()
+
+    def _noted(self, piece: Any) -> Any:
+        self._recording.add(piece)
+        return piece
 
 
 def _async_generator(function: Callable[..., Any], block: Callable[..., record]) -> Callable[..., AsyncIterator[Any]]:
     async def pieces(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         async with block(args, kwargs) as recording:
-            async for piece in function(*args, **kwargs):
+            inner = function(*args, **kwargs)
+            following = inner.asend(None)
+            while True:
+                try:
+                    piece = await following
+                except StopAsyncIteration:
+                    return
                 recording.add(piece)
-                yield piece
+                try:
+                    following = inner.asend((yield piece))
+                except GeneratorExit:  # what it holds is let go of now, as without us, and not when it is collected
+                    await inner.aclose()
+                    raise
+                except BaseException as error:  # noqa: BLE001  # thrown in: it is for the one within
+                    following = inner.athrow(error)
 
     return pieces
 
 
-def _question_in(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some that are built in have none
+        return None
+
+
+def _question_in(signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    if signature is None:
+        return {}
     try:
         question = signature.bind(*args, **kwargs).arguments.get("question")
     except TypeError:  # wrong arguments: the call itself will say so

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -183,3 +183,101 @@ def test_value_that_breaks_is_no_fault_of_the_application(recorded: Records):
 
     (line,) = recorded()
     assert (line["question"], line["response"]) == ("Why?", "<Broken>")
+
+
+def test_decorated_generator_is_the_one_within(recorded: Records):
+    """
+    What is sent and thrown into it arrives, its result comes back, and what it holds is let go of when it is closed.
+    """
+    closed: list[str] = []
+
+    @record(model="m")
+    def ask(question: str) -> Generator[str, str, str]:
+        try:
+            try:
+                got = yield "a"
+            except ValueError:
+                got = yield "b"
+            yield got
+        finally:
+            closed.append(question)
+        return "result"
+
+    one = ask("sent")
+    assert (next(one), one.send("c")) == ("a", "c")
+    with pytest.raises(StopIteration) as ended:
+        next(one)
+    assert ended.value.value == "result"
+    other = ask("thrown")
+    assert (next(other), other.throw(ValueError()), other.send("d")) == ("a", "b", "d")
+    other.close()
+
+    assert closed == ["sent", "thrown"]
+    assert [(line["response"], line["stream_end"]) for line in recorded()] == [("ac", "complete"), ("abd", "closed")]
+
+
+def test_decorated_async_generator_is_the_one_within(recorded: Records):
+    """
+    The same in an event loop: closed means closed, not left to the collector.
+    """
+    closed: list[str] = []
+
+    @record(model="m")
+    async def ask(question: str) -> AsyncGenerator[str, str]:
+        try:
+            try:
+                got = yield "a"
+            except ValueError:
+                got = yield "b"
+            yield got
+        finally:
+            closed.append(question)
+
+    async def asked() -> None:
+        one = ask("sent")
+        assert (await anext(one), await one.asend("c")) == ("a", "c")
+        assert [piece async for piece in one] == []
+        other = ask("thrown")
+        assert (await anext(other), await other.athrow(ValueError()), await other.asend("d")) == ("a", "b", "d")
+        await other.aclose()
+        assert closed == ["sent", "thrown"]
+
+    asyncio.run(asked())
+    assert [(line["response"], line["stream_end"]) for line in recorded()] == [("ac", "complete"), ("abd", "closed")]
+
+
+def test_anything_that_can_be_called_can_be_decorated(recorded: Records):
+    """
+    An object whose call is a coroutine is waited for; what has no signature has no question.
+    """
+
+    class Model:
+        async def __call__(self, question: str) -> str:
+            return f"{question}!"
+
+    assert asyncio.run(record(model="m")(Model())("q")) == "q!"
+    assert record(model="m")(dict)(a=1) == {"a": 1}
+
+    said, made = recorded()
+    assert (said["question"], said["response"]) == ("q", "q!")
+    assert made["raw_response"] == {"a": 1}
+
+
+def test_pieces_without_a_truth_are_recorded(recorded: Records):
+    """
+    A piece that cannot be asked whether it is empty, as an array cannot, does not break the generator.
+    """
+
+    class Array:
+        def __bool__(self) -> bool:
+            raise ValueError("ambiguous")
+
+        def __str__(self) -> str:
+            return "[1 2]"
+
+    @record(model="m")
+    def ask() -> Iterator[Any]:
+        yield Array()
+
+    assert len(list(ask())) == 1
+    assert recorded()[0]["response"] == "[1 2]"
