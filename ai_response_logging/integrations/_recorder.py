@@ -115,7 +115,7 @@ class Recorder:
         number = retry_count_of(request.headers)
         content = request.read_content()
         key = _key_of(request, content)
-        earlier = self._waiting.pop(key, None)
+        earlier = self._waiting.pop(key, None) or self._changed(key, number)
         if earlier is not None and not self._waiting:
             self._wake.set()  # nobody to wait for any more
         records = [earlier.give_up()] if earlier and not earlier.is_over and not number else []
@@ -134,6 +134,15 @@ class Recorder:
         # A body that the application reads itself is not asked for again when it breaks off.
         attempt.is_retriable_when_cut = request.headers.get("x-stainless-raw-response") != "stream"
         return attempt, records
+
+    def _changed(self, key: object, number: int | None) -> Call | None:
+        """Return the call of which *key* is try *number*, where the SDK's hooks have changed its text meanwhile."""
+        if not number or not isinstance(key, tuple):
+            return None
+        for other, call in reversed(list(self._waiting.items())):
+            if isinstance(other, tuple) and other[:-1] == key[:-1] and len(call.tries) == number:
+                return self._waiting.pop(other, None)
+        return None
 
     def _most_tries(self, request: RequestView, number: int) -> int:
         """Return how many further tries the SDK makes; *number* came before."""

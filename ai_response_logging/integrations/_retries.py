@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Final
 
 __all__ = ["is_retried", "retries_of_caller", "retry_count_of"]
@@ -43,12 +44,12 @@ def retries_of_caller() -> int | None:
     Each call may have a number of its own (``with_options(max_retries=5)``), which no request says: it is a local
     variable of the SDK's ``request``, up this thread's or task's stack; a contract test holds it.
     """
-    frame = sys._getframe(1)  # noqa: SLF001  # documented, if only for CPython
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # documented, if only for CPython
     while frame is not None:
         if frame.f_code.co_name == "request" and frame.f_globals.get("__name__") in _SDKS:
             most = frame.f_locals.get("max_retries")
             return most if isinstance(most, int) else None
-        frame = frame.f_back  # type: ignore[assignment]  # None at the end
+        frame = frame.f_back
     return None
 
 

@@ -104,6 +104,30 @@ def test_call_that_tries_more_often_than_told_has_one_outcome(
     assert len({line["call_id"] for line in [*tries, end]}) == 1
 
 
+def test_call_whose_text_changes_between_two_tries_has_one_outcome(server: LocalModelServer, recorded: Records):
+    """
+    A client that counts its tries in the request, say, makes tries of one call that differ.
+    """
+
+    class Counting(openai.OpenAI):
+        tries = 0
+
+        def _prepare_options(self, options: Any) -> Any:
+            self.tries += 1
+            return options.model_copy(update={"json_data": {**options.json_data, "user": f"try-{self.tries}"}})
+
+    server.reply_with(*[Reply(status=500, headers={"retry-after-ms": "1"})] * 2)
+    http = recording_client(verify=False)
+    with Counting(base_url=server.base_url, api_key=KEY, http_client=http) as client:
+        ask(client)
+
+    assert [request.body["user"] for request in server.requests] == ["try-1", "try-2", "try-3"]
+    *tries, end = recorded()
+    assert [line["event"] for line in tries] == ["attempt"] * 2
+    assert (end["event"], end["success"], end["retry_count"]) == ("response", True, 2)
+    assert len({line["call_id"] for line in [*tries, end]}) == 1
+
+
 def test_same_question_asked_again_ends_the_call_before_it(server: LocalModelServer, recorded: Records):
     """
     A first try from the same thread says that the SDK has given the last call up.
