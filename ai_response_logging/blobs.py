@@ -15,6 +15,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from io import BufferedReader
 from itertools import count
 from typing import Any, Final
 
@@ -22,12 +23,14 @@ from ._append import sync_file
 from ._paths import create_file, make_directory, sync_directory
 from .errors import LogReadError
 
-__all__ = ["MARK", "BlobStore", "blob_path", "bring_back", "directory_of", "set_apart"]
+__all__ = ["MARK", "BlobStore", "blob_path", "bring_back", "directory_of", "fault_of", "named_in", "set_apart"]
 
 MARK: Final = "blob:sha256:"
 _SMALLEST: Final = 32 * 1024  # bytes of a text that is worth a file of its own
 _CHUNK_BYTES: Final = 1 << 20
 _DIGITS: Final = frozenset("0123456789abcdef")
+_DIGEST_DIGITS: Final = 64
+_OTHER: Final = "it is not the text that was kept here: its SHA-256 is another one"
 _numbers = count()
 
 Path = tuple[str | int, ...]
@@ -183,13 +186,28 @@ def _texts(fields: dict[str, Any]) -> Iterator[tuple[int, Path, Any, Any]]:
                     yield length, (*path, key), container, key
 
 
-def bring_back(record: Mapping[str, Any], log: str) -> dict[str, Any]:
+def named_in(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the SHA-256 of each text that *record*, of any shape, has beside its log."""
+    entries = record.get("blobs")
+    for entry in entries if isinstance(entries, list) else ():
+        place: Any = record
+        with suppress(TypeError, KeyError, IndexError, AttributeError):  # not written by us, or changed since
+            for key in (path := entry["path"]):
+                place = place[key]
+            digest = entry["sha256"]
+            if path and _is_digest(digest) and place == f"{MARK}{digest}":
+                yield digest
+
+
+def bring_back(record: Mapping[str, Any], log: str, on_fault: Callable[[str], object] | None = None) -> dict[str, Any]:
     """
     Return *record* with its large texts in their places, as it was logged; what is not there any more stays a mark.
 
     Args:
-        record: As :func:`~ai_response_logging.reader.read_log` yields it; it is not changed.
+        record: As a reader gives it; it is not changed.
         log: The log's base name.
+        on_fault: Called with a sentence about each text that is missing, damaged or may not be read; then nothing is
+            raised, and that one stays a mark.
 
     Raises:
         LogReadError: A text is there and may not be read, or is another than was kept.
@@ -200,16 +218,16 @@ def bring_back(record: Mapping[str, Any], log: str) -> dict[str, Any]:
     if not isinstance(entries, list):
         return dict(record)
     whole = {key: value for key, value in record.items() if key != "blobs"}
-    missing = [entry for entry in entries if not _bring_one_back(whole, entry, log)]
+    missing = [entry for entry in entries if not _bring_one_back(whole, entry, log, on_fault)]
     if missing:
         whole["blobs"] = missing
     return whole
 
 
-def _bring_one_back(record: dict[str, Any], entry: Any, log: str) -> bool:
+def _bring_one_back(record: dict[str, Any], entry: Any, log: str, on_fault: Callable[[str], object] | None) -> bool:
     try:
         path, digest = [*entry["path"]], entry["sha256"]
-        if len(digest) != 64 or not _DIGITS.issuperset(digest) or not path:  # noqa: PLR2004  hexadecimal digits of 256 bits
+        if not _is_digest(digest) or not path:
             return False
         # What is changed on the way is copied first: the record is its owner's.
         place: Any = record
@@ -220,22 +238,59 @@ def _bring_one_back(record: dict[str, Any], entry: Any, log: str) -> bool:
             return False
     except (TypeError, KeyError, IndexError, AttributeError):  # not written by us, or changed since
         return False
-    text = _read(blob_path(log, digest), digest)
+    file = blob_path(log, digest)
+    try:
+        text = _read(file, digest)
+    except LogReadError as error:
+        if on_fault is None:
+            raise
+        on_fault(f"the text of {_dotted(path)} stays a mark: {error}")
+        return False
     if text is None:
+        if on_fault is not None:
+            on_fault(f"the text of {_dotted(path)} stays a mark: {file} is not there")
         return False
     place[path[-1]] = text
     return True
 
 
+def _dotted(path: list[Any]) -> str:
+    return ".".join(map(str, path))
+
+
+def _is_digest(digest: Any) -> bool:
+    return isinstance(digest, str) and len(digest) == _DIGEST_DIGITS and _DIGITS.issuperset(digest)
+
+
 def _read(path: str, digest: str) -> str | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        with _opened(path) as file:
             data = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise LogReadError(path, error.strerror or str(error)) from error
     if _digest_of(data) != digest:
-        raise LogReadError(path, "it is not the text that was kept here: its SHA-256 is another one")
+        raise LogReadError(path, _OTHER)
     return data.decode()
+
+
+def fault_of(log: str, digest: str) -> str:
+    """Return what is wrong with the text beside *log* whose SHA-256 is *digest*; nothing if it is there and whole."""
+    import hashlib
+
+    path = blob_path(log, digest)
+    try:
+        with _opened(path) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                return ""
+    except FileNotFoundError:
+        return f"{path} is not there"
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    return f"{path}: {_OTHER}"
+
+
+def _opened(path: str) -> BufferedReader:
+    # Whatever stands there: a pipe without a writer must not hold up who reads a log.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))

@@ -8,6 +8,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from ai_response_logging import verify as verify_module
 from ai_response_logging._numbers import Numbers, Place
+from ai_response_logging.blobs import MARK, BlobStore, blob_path
 from ai_response_logging.errors import LogReadError
 from ai_response_logging.verify import Report, verify_log
 from ai_response_logging.verify._tally import Hashes
@@ -955,3 +957,85 @@ def test_large_log_is_verified_in_little_memory(log_path: Path):
     *found, grown_kib = child.stdout.split()
     assert found == ["15002", "{'duplicate':", "1}"]
     assert int(grown_kib) < 100_000
+
+
+# --- texts beside the log --------------------------------------------------------------------------------------
+
+
+def with_text(log: Path, seq: int, text: str) -> bytes:
+    """Return a line whose response is kept beside *log*."""
+    store = BlobStore(str(log), file_mode=0o600, directory_mode=0o700, is_synced=False)
+    digest = store.keep(text.encode())
+    entry = {"path": ["response"], "sha256": digest, "bytes": len(text)}
+    return line(seq=seq, response=f"{MARK}{digest}", blobs=[entry])
+
+
+def test_texts_beside_the_log_are_proven_once_each(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    Every text that a record names is there with its hash; its file is read once, however many name it.
+    """
+    read: list[str] = []
+    fault_of = verify_module.fault_of
+    monkeypatch.setattr(verify_module, "fault_of", lambda log, digest: read.append(digest) or fault_of(log, digest))
+    lines = [with_text(log_path, seq, f"text {seq % 2}") for seq in range(6)]
+    report = verified(log_path, lines)
+
+    assert (report.whole, report.blobs, len(read)) == (True, 2, 2)
+    assert verified(log_path, log_of(3)).blobs == 0
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "other", "directory"])
+def test_text_that_is_missing_or_changed_is_named_with_the_first_record_that_has_it(log_path: Path, damage: str):
+    """
+    One problem for one file, at the first line that names it.
+    """
+    lines = [
+        line(seq=0),
+        with_text(log_path, 1, "lost"),
+        with_text(log_path, 2, "kept"),
+        with_text(log_path, 3, "lost"),
+    ]
+    path = Path(blob_path(str(log_path), sha256(b"lost").hexdigest()))
+    if damage == "other":
+        path.write_bytes(b"tsol")
+    else:
+        path.unlink()
+    if damage == "directory":
+        path.mkdir()
+    report = verified(log_path, lines)
+
+    assert (report.whole, report.problem_counts, report.blobs) == (False, {"blob": 1}, 2)
+    assert where(report) == [("blob", 2, len(lines[0]))]
+    assert str(path) in report.problems[0].detail
+
+
+def test_what_only_looks_like_a_text_beside_the_log_is_not_accused(log_path: Path):
+    """
+    An application may log a field `blobs` of its own.
+    """
+    entries = [{"path": ["response"], "sha256": "a" * 64}, {"sha256": "a" * 64, "path": []}, None, "x", {"path": 5}]
+    assert verified(log_path, [line(seq=0, blobs=entries), line(seq=1, blobs={"a": 1})]).whole
+
+
+def test_text_of_a_record_in_a_journal_is_proven_too(log_path: Path):
+    """
+    What is still on its way names texts as well.
+    """
+    run_child(
+        """
+        import logging, os, sys
+        from ai_response_logging import AIResponseHandler
+        logger = logging.getLogger("ai_responses")
+        logger.addHandler(AIResponseHandler(filename=sys.argv[1], max_inline_bytes=1000, flush_interval=60))
+        logger.setLevel("INFO")
+        logger.info("m", extra={"response": "x" * 40_000})
+        os.kill(os.getpid(), 9)
+        """,
+        log_path,
+        expect=-9,
+    )
+    assert verify_log(log_path).blobs == 1
+    assert verify_log(log_path).whole
+    Path(blob_path(str(log_path), sha256(b"x" * 40_000).hexdigest())).unlink()
+    assert verify_log(log_path).problem_counts == {"blob": 1}

@@ -35,11 +35,13 @@ def show(record_id: RecordId, *, file: FileOption = None, utc: UtcOption = False
     Show one record whole.
 
     The beginning of its id is enough where it is unique; where it is not, the records that it may mean are listed.
-    Reads the whole log, journals too: a record that stands there twice is shown twice. Exit code 2 if there is no
-    such record, or more than one.
+    Reads the whole log, journals too: a record that stands there twice is shown twice. Texts that are too large for
+    a line are shown in their places; one that is missing or damaged is said. Exit code 2 if there is no such record,
+    or more than one.
 
     Example: ai-responses show 0199ab12-7c3d
     """
+    from ..blobs import bring_back
     from ..record import default_log_path
     from ._shown import print_record
 
@@ -56,7 +58,8 @@ def show(record_id: RecordId, *, file: FileOption = None, utc: UtcOption = False
             f"{record_id!r} begins the ids of {_many(found)} records: give more of it", param_hint="RECORD_ID"
         )
     copies = next(iter(found.values()))
-    for number, record in enumerate(copies):
+    for number, one in enumerate(copies):
+        record = bring_back(one, path, print_error)
         if as_json:
             print_json_line(record)
             continue

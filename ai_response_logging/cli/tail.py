@@ -52,11 +52,13 @@ def tail(
     Show the newest records, and follow the log.
 
     A block of a few lines each on a terminal, elsewhere one line each. What is still in a journal is shown, once.
+    With --json, texts that are too large for a line are in their places, too.
     Following goes on over rotation, compression, a log that is emptied, removed and made anew, and waits for one
     that does not exist yet; it ends with Ctrl-C (exit code 130), or when nobody reads its output any more (0).
 
     Example: ai-responses tail -f --failed --since 2h
     """
+    from ..blobs import bring_back
     from ..follow import Follower
     from ..reader import LogSnapshot
     from ..record import default_log_path
@@ -73,7 +75,7 @@ def tail(
 
     def show(record: dict[str, Any]) -> None:
         if as_json:
-            print_json_line(record)
+            print_json_line(bring_back(record, path, print_error))
         else:
             print_block(record, utc=utc)
 

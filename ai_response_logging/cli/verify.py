@@ -22,10 +22,10 @@ def verify(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     """
     Prove that the log is whole, or say what is wrong where.
 
-    Byte by byte: finds torn, glued and foreign lines, wrong checksums, duplicates, and gaps in each writer's
-    numbers; what is still in a journal, or was forgotten on request, is no gap, and is counted. Reads rotated and
-    compressed files too, needs no writing rights and waits for no writer. Exit code 1 if anything is found, or a
-    journal may not be read.
+    Byte by byte: finds torn, glued and foreign lines, wrong checksums, duplicates, gaps in each writer's numbers,
+    and large texts beside the log that are missing or changed. What is still in a journal, or was forgotten on
+    request, is no gap, and is counted. Reads rotated and compressed files too, needs no writing rights and waits for
+    no writer. Exit code 1 if anything is found, or a journal may not be read.
 
     Example: ai-responses verify --file data/ai_responses/ai_responses.jsonl
     """
@@ -51,6 +51,8 @@ def _print(report: Report) -> None:
         parts.append(f"{report.older:,} of an older shape, which cannot be proven")
     if report.forgotten:
         parts.append(f"{report.forgotten:,} forgotten on request")
+    if report.blobs:
+        parts.append(_many(report.blobs, "large text"))
     if report.open_calls:
         parts.append(f"{_many(report.open_calls, 'call')} begun and not ended")
     parts += [_many(len(report.files), "file"), _size(report.bytes)]

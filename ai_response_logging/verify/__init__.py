@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Final
 
 from .._numbers import Numbers, Place
+from ..blobs import fault_of, named_in
 from ..errors import LogReadError
 from ..reader import MAX_LINE_BYTES, LogSnapshot, StrPath, is_unfinished, lines_of
 from ..record import default_log_path
@@ -28,7 +29,7 @@ from ._tally import Hashes, Repeats
 
 __all__ = ["KINDS", "Problem", "Report", "WriterReport", "verify_log"]
 
-KINDS: Final = ("torn", "glued", "foreign", "checksum", "duplicate", "forgotten", "gap", "unread")
+KINDS: Final = ("torn", "glued", "foreign", "checksum", "duplicate", "forgotten", "gap", "blob", "unread")
 """
 What a problem can be.
 
@@ -41,6 +42,8 @@ What a problem can be.
   receipt says that it was forgotten.
 - ``gap``: numbers of a writer are missing before this line; what is in a journal, or was forgotten with a receipt, is
   not missing.
+- ``blob``: a text that was too large for this line, the first that names it, is not in its file beside the log, may
+  not be read, or is another than was kept.
 - ``unread``: a journal, or a directory of journals, may not be read, so nothing is proven of what is in it; line 0.
 """
 
@@ -111,6 +114,7 @@ class Report:
         problem_counts: How many of each kind there are in all; kinds without any are left out.
         open_calls: Calls with a ``start`` and neither ``response`` nor ``tombstone``; no damage.
         forgotten: Numbers that are missing because they were forgotten, as receipts in the log say.
+        blobs: Different texts beside the log that its records name.
     """
 
     whole: bool
@@ -124,6 +128,7 @@ class Report:
     problem_counts: dict[str, int]
     open_calls: int
     forgotten: int = 0
+    blobs: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as ``ai-responses verify --json`` prints it; ``missing`` is a list of [first, last]."""
@@ -139,9 +144,9 @@ def verify_log(path: StrPath | None = None, *, on_progress: Callable[[int, int],
     queue let overtake others may show as a gap, which the next run no longer finds.
 
     Memory: beside the buffers (some MB, and a few times the longest line) 8 bytes a record for its id and 8 for a
-    ``call_id``, 40 for each unbroken run of numbers in the log or a journal: 250,000 records take 2 MB, 10 million in
-    order 80 MB. Which ids stand twice is decided by 64-bit hashes; of the first 10,000 such ids the texts are compared
-    too.
+    ``call_id``, 40 for each unbroken run of numbers in the log or a journal, 250 for each text beside the log, whose
+    file is read once: 250,000 records take 2 MB, 10 million in order 80 MB. Which ids stand twice is decided by 64-bit
+    hashes; of the first 10,000 such ids the texts are compared too.
 
     Args:
         path: The log's base name; without it ``AI_RESPONSES_FILE``, then the default place.
@@ -156,7 +161,7 @@ def verify_log(path: StrPath | None = None, *, on_progress: Callable[[int, int],
     journals = Journals(path)
     # Only now, never before: what has left its journal meanwhile is in the log that is opened here.
     with LogSnapshot(path, missing_ok=bool(journals.numbers)) as snapshot:
-        check = _Check(snapshot, journals, on_progress or _ignore)
+        check = _Check(path, snapshot, journals, on_progress or _ignore)
         check.read_all()
         return check.report()
 
@@ -168,7 +173,10 @@ def _ignore(_done: int, _total: int) -> None:
 class _Check:
     """One verification of one snapshot."""
 
-    def __init__(self, snapshot: LogSnapshot, journals: Journals, on_progress: Callable[[int, int], object]) -> None:
+    def __init__(
+        self, path: str, snapshot: LogSnapshot, journals: Journals, on_progress: Callable[[int, int], object]
+    ) -> None:
+        self._path = path
         self._snapshot = snapshot
         self._journals = journals
         # What a problem's place counts.
@@ -184,6 +192,7 @@ class _Check:
         self._problems: list[tuple[Place, str, str]] = []
         self._counts: Counter[str] = Counter()
         self._receipts = Receipts()
+        self._blobs: dict[str, Place] = {}
 
     def read_all(self) -> None:
         """Read every file, then once more if something stands twice, since only then it matters where it stood."""
@@ -204,6 +213,7 @@ class _Check:
         for place, detail in self._receipts.contradictions(self._writers):
             self._note("forgotten", place, detail)
         self._note_gaps()
+        self._check_blobs()
 
     def report(self) -> Report:
         """Return what was found."""
@@ -222,6 +232,7 @@ class _Check:
             problem_counts={kind: self._counts[kind] for kind in KINDS if kind in self._counts},
             open_calls=self._calls.count_open(),
             forgotten=self._receipts.count,
+            blobs=len(self._blobs),
         )
 
     def _findings(self) -> Iterator[tuple[Place, bytes, Finding]]:
@@ -260,6 +271,8 @@ class _Check:
         if not _add_number(self._writers, record, place):
             self._has_repeated_number = True
         self._calls.note(record)
+        for digest in named_in(record):
+            self._blobs.setdefault(digest, place)
         if (fault := self._receipts.take(record, place)) is not None:
             self._note("forgotten", place, fault)
 
@@ -292,6 +305,8 @@ class _Check:
             numbers = self._writers.setdefault(writer_id, Numbers())
             for number, place in journalled:
                 self._in_journals += numbers.add(number, place._replace(file=files + place.file))
+        for digest, place in self._journals.blobs.items():
+            self._blobs.setdefault(digest, place._replace(file=files + place.file))
         for at, (_, why) in enumerate(self._journals.unread, files + len(self._journals.files)):
             self._note("unread", Place(at, 0, 0), why)
 
@@ -308,6 +323,11 @@ class _Check:
                 what = f"number {first}" if first == last else f"numbers {first} to {last}"
                 why = "; files removed by backup_count look the same" if first == 0 else ""
                 self._note("gap", place, f"{what} of writer {writer_id!a} missing before this line's {last + 1}{why}")
+
+    def _check_blobs(self) -> None:
+        for digest, place in self._blobs.items():
+            if fault := fault_of(self._path, digest):
+                self._note("blob", place, f"a text of this record: {fault}")
 
     def _writer_report(self, writer_id: str, numbers: Numbers) -> WriterReport:
         kept: list[tuple[int, int]] = []

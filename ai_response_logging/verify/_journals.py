@@ -1,5 +1,5 @@
 """
-What is in the journals of a log: which numbers of which writers, and which calls.
+What is in the journals of a log: which numbers of which writers, which calls, and which texts beside the log.
 
 What a kill cut off at the end of a journal is no damage: its call had not returned.
 """
@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from .._journal_read import journal_lines
 from .._numbers import Numbers, Place
+from ..blobs import named_in
 from ..reader import parse_line
 from ._tally import Calls
 
@@ -29,10 +30,14 @@ class Journals:
         """What may not be read, and why."""
         self.numbers: dict[str, Numbers] = {}
         self.calls = Calls()
+        self.blobs: dict[str, Place] = {}
         for found in journal_lines(path, lambda file, reason: self.unread.append((file, reason))):
             if found.file not in self.files[-1:]:
                 self.files.append(found.file)
             place = Place(len(self.files) - 1, found.number, found.offset)
             self.numbers.setdefault(found.writer_id, Numbers()).add(found.seq, place)
             with suppress(ValueError):
-                self.calls.note(parse_line(found.line))
+                record = parse_line(found.line)
+                self.calls.note(record)
+                for digest in named_in(record):
+                    self.blobs.setdefault(digest, place)

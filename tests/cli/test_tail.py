@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers import child_process, run_child
 
+from ai_response_logging.blobs import MARK, BlobStore, blob_path, set_apart
+
 if TYPE_CHECKING:
     from .conftest import Cli
 
@@ -296,3 +298,53 @@ def test_json_escapes_every_character_that_acts_on_a_terminal():
     for code in range(0x7F, 0x110000):
         acts = unicodedata.category(chr(code)) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
         assert not acts or _ACTING.fullmatch(chr(code)), hex(code)
+
+
+# --- large texts -----------------------------------------------------------------------------------------------
+
+
+def write_large(log: Path) -> tuple[str, Path]:
+    """Write a record whose response and question are kept beside *log*; return the response, and its file."""
+    left = record(1, question="q" * 40_000, response="y" * 50_000)
+    whole = dict(left)
+    store = BlobStore(str(log), file_mode=0o600, directory_mode=0o700, is_synced=False)
+    left["blobs"] = set_apart(left, 1000, 90_000, store.keep)
+    write(log, left)
+    return whole["response"], Path(blob_path(str(log), left["blobs"][0]["sha256"]))
+
+
+@pytest.mark.parametrize("command", [("show", "0199"), ("tail",)])
+def test_large_texts_are_in_their_places(cli: Cli, log_path: Path, command: tuple[str, ...]):
+    """
+    As they were logged, although they are in files of their own.
+    """
+    response, _ = write_large(log_path)
+    ended = cli(*command, "--json", "--file", log_path)
+
+    assert (ended.code, ended.err) == (0, "")
+    shown = json.loads(ended.out)
+    assert (shown["response"], len(shown["question"]), "blobs" in shown) == (response, 40_000, False)
+    if command[0] == "show":
+        assert f"\nresponse:\n  {response}\n" in cli("show", "0199", "--file", log_path).out
+
+
+@pytest.mark.parametrize("damage", ["is not there", "is another one"])
+@pytest.mark.parametrize("command", [("show", "0199"), ("tail",)])
+def test_large_text_that_is_missing_or_damaged_is_said(cli: Cli, log_path: Path, damage: str, command: tuple[str, ...]):
+    """
+    The rest of the record is shown all the same; never what is not the text.
+    """
+    _, file = write_large(log_path)
+    if damage == "is not there":
+        file.unlink()
+    else:
+        file.write_bytes(b"y" * 49_999 + b"z")
+    ended = cli(*command, "--json", "--file", log_path)
+
+    shown = json.loads(ended.out)
+    assert (ended.code, shown["response"], len(shown["question"])) == (0, f"{MARK}{file.name}", 40_000)
+    assert [entry["path"] for entry in shown["blobs"]] == [["response"]]
+    said = " ".join(ended.err.split())
+    assert "the text of response stays a mark: " in said
+    assert damage in said
+    assert file.name in said.replace(" ", "")
