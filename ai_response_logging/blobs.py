@@ -74,7 +74,7 @@ class BlobStore:
         digest = _digest_of(text)
         path = blob_path(self._log, digest)
         make_directory(os.path.dirname(path), self._directory_mode, self._log)
-        if not self._is_there(path, text):
+        if not self._is_used_again(path, text):
             self._write(path, text)
         if self._is_synced:
             # Also where another process made it: that one may not have synced it yet, and this call's caller will
@@ -82,13 +82,20 @@ class BlobStore:
             self._sync(path)
         return digest
 
-    def _is_there(self, path: str, text: bytes) -> bool:
-        """Say whether *text* stands there whole; after a loss of power a file may be empty, short or full of zeros."""
-        with suppress(OSError):
+    def _is_used_again(self, path: str, text: bytes) -> bool:
+        """
+        Say whether *text* stands there whole, and note in its time that a record is about to name it.
+
+        After a loss of power a file may be empty, short or full of zeros. And `forget` leaves alone what was used a
+        moment ago: this record is nowhere yet where it could see that the text is still needed.
+        """
+        with suppress(OSError):  # also where the time may not be set: then it is written anew
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 status = os.fstat(descriptor)
-                return stat.S_ISREG(status.st_mode) and status.st_size == len(text) and _holds(descriptor, text)
+                if stat.S_ISREG(status.st_mode) and status.st_size == len(text) and _holds(descriptor, text):
+                    os.utime(path, follow_symlinks=False)
+                    return True
             finally:
                 os.close(descriptor)
         return False

@@ -12,6 +12,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from helpers import child_process, run_child
 
 from ai_response_logging._receipt import Forgotten, forgotten_in, receipt_line
+from ai_response_logging.blobs import MARK, BlobStore, blob_path, directory_of
 from ai_response_logging.errors import ConfigError, WriteError
 from ai_response_logging.forget import Selector, forget
 from ai_response_logging.reader import read_log
@@ -718,3 +720,138 @@ def test_command_says_what_it_did(log_path: Path):
     assert (done["records"], done["complete"], done["dry_run"]) == (20, True, False)
     proof = run_child(main, "verify", "--file", log_path)
     assert proof.stdout.startswith("whole; 44 records, 2 writers, 20 forgotten on request, 4 files, ")
+
+
+# --- large texts -----------------------------------------------------------------------------------------------
+
+
+def with_text(log: Path, seq: int, text: str, user: str, *, age_s: float = 3600.0) -> bytes:
+    """Return a line of *user* whose response is kept beside *log*, last used so long ago."""
+    digest = BlobStore(str(log), file_mode=0o600, directory_mode=0o700, is_synced=False).keep(text.encode())
+    path = blob_path(str(log), digest)
+    os.utime(path, (os.stat(path).st_mtime - age_s,) * 2)
+    entry = {"path": ["response"], "sha256": digest, "bytes": len(text)}
+    return line(seq, user, response=f"{MARK}{digest}", blobs=[entry])
+
+
+def texts(log: Path) -> set[str]:
+    """Return the texts that are kept beside *log*, and fail if anything else is there."""
+    files = [file for file in Path(directory_of(str(log))).rglob("*") if file.is_file()]
+    assert all(sha256(file.read_bytes()).hexdigest() == file.name for file in files)
+    return {file.read_text() for file in files}
+
+
+def beside(log: Path) -> set[str]:
+    """Return what of `forget` is left beside *log*."""
+    return {file.name for file in log.parent.iterdir() if "forgetting" in file.name}
+
+
+def test_large_texts_go_with_the_last_record_that_names_them(log_path: Path):
+    """
+    What two users share stays until both are forgotten; texts of nobody in the log stay: it may be in another file.
+    """
+    lines = [("shared", "bob"), ("bob's", "bob"), ("ann's", "ann"), ("shared", "ann")]
+    Path(f"{log_path}.{STAMP.format(1)}").write_bytes(
+        with_text(log_path, 0, *lines[0]) + with_text(log_path, 1, *lines[1])
+    )
+    log_path.write_bytes(with_text(log_path, 2, *lines[2]) + with_text(log_path, 3, *lines[3]))
+    with_text(log_path, 9, "archived", "ann")
+    expected = blob_path(str(log_path), sha256(b"bob's").hexdigest())
+
+    assert forget(log_path, BOB, dry_run=True).texts == [expected]
+    assert texts(log_path) == {"shared", "bob's", "ann's", "archived"}
+    report = forget(log_path, BOB)
+    assert (report.is_complete, report.texts, report.to_dict()["texts"]) == (True, [expected], [expected])
+    assert (texts(log_path), verify_log(log_path).whole) == ({"shared", "ann's", "archived"}, True)
+    assert len(forget(log_path, Selector(user_id="ann")).texts) == 2
+    assert (texts(log_path), beside(log_path)) == ({"archived"}, set())
+
+
+def test_large_text_that_a_damaged_or_torn_line_names_stays(log_path: Path):
+    """
+    Half a record may be all that is left of it.
+    """
+    torn, damaged, bobs = (
+        with_text(log_path, seq, text, "bob") for seq, text in enumerate(("torn", "damaged", "bob's"))
+    )
+    log_path.write_bytes(torn + damaged + bobs + damaged.replace(b'"bob"', b'"a\xffn"').replace(b"w-1", b"w-5"))
+    Path(f"{log_path}.torn-{STAMP.format(1)}").write_bytes(
+        torn.replace(b'"bob"', b'"ann"').replace(b"w-0", b"w-7")[:-30]
+    )
+    report = forget(log_path, BOB)
+
+    assert (report.records, texts(log_path)) == (3, {"torn", "damaged"})
+
+
+def test_large_text_in_use_stays_and_the_next_run_completes_it(log_path: Path):
+    """
+    A record that is being logged just now may name it; what is left to do is noted, although its record is gone.
+    """
+    log_path.write_bytes(with_text(log_path, 0, "bob's", "bob", age_s=0.0) + line(1))
+    report = forget(log_path, BOB)
+    assert (report.is_complete, texts(log_path)) == (False, {"bob's"})
+    assert "used in the last 10 minutes" in report.complaints[0]
+
+    with_text(log_path, 0, "bob's", "bob")
+    assert forget(log_path, BOB, dry_run=True).texts
+    assert forget(log_path, BOB).is_complete
+    assert (texts(log_path), beside(log_path)) == (set(), set())
+
+
+def test_use_in_the_middle_of_the_removal_keeps_the_text(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    Between the look at its time and its removal another process keeps the same text: it stays, or is made anew.
+    """
+    log_path.write_bytes(with_text(log_path, 0, "bob's", "bob") + line(1))
+    path, rename = blob_path(str(log_path), sha256(b"bob's").hexdigest()), os.rename
+
+    def used_before(source: str, target: str) -> None:
+        if source == path:
+            with_text(log_path, 2, "bob's", "ann", age_s=0.0)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", used_before)
+    assert not forget(log_path, BOB).is_complete
+    assert texts(log_path) == {"bob's"}
+
+    def used_behind(source: str, target: str) -> None:
+        rename(source, target)
+        if source == path:
+            with_text(log_path, 2, "bob's", "ann", age_s=0.0)
+
+    with_text(log_path, 0, "bob's", "bob")
+    monkeypatch.setattr(os, "rename", used_behind)
+    forget(log_path, BOB)
+    assert texts(log_path) == {"bob's"}
+
+
+@pytest.mark.parametrize("step", ["replaced", "aside"])
+def test_kill_between_the_records_and_their_texts_is_completed_by_the_next_run(log_path: Path, step: str):
+    """
+    The records are gone, so only the note says which texts are to go; one that another uses is put back.
+    """
+    log_path.write_bytes(
+        with_text(log_path, 0, "bob's", "bob")
+        + with_text(log_path, 1, "shared", "bob")
+        + with_text(log_path, 2, "shared", "ann")
+    )
+    run_child(
+        f"""
+        import os, signal, sys
+        from ai_response_logging.forget import Selector, forget
+        rename = os.rename
+        def kill(source, target):
+            rename(source, target)
+            if (source.endswith("-part")) == ({step!r} == "replaced"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.rename = kill
+        forget(sys.argv[1], Selector(user_id="bob"))
+        """,
+        log_path,
+        expect=-9,
+    )
+    assert users(log_path) == {"ann": 1}
+    report = forget(log_path, BOB)
+
+    assert (report.records, report.is_complete, len(report.texts)) == (0, True, 1)
+    assert (texts(log_path), beside(log_path), verify_log(log_path).whole) == ({"shared"}, set(), True)

@@ -37,8 +37,9 @@ def forget(
     """
     Take a person's records out of the log, for a deletion request.
 
-    Out of every file of it: live, rotated, sealed, compressed, journals, torn lines that were set aside. Records
-    must have all that is given; other events of the same calls go with them. Writers go on meanwhile. A receipt
+    Out of every file of it: live, rotated, sealed, compressed, journals, torn lines that were set aside, and large
+    texts that no other record names. Records must have all that is given; other events of the same calls go with
+    them. Writers go on meanwhile. A receipt
     stays, which says how many went and which numbers they had, and verify counts these as forgotten. Killed in
     between, it is completed by running it again. Exit code 1 if something is left that a person has to see to.
 
@@ -66,6 +67,8 @@ def _print(report: ForgetReport) -> None:
         print_line(f"  {count:>9,}  {plain(name)}")
     for name in report.torn:
         print_line(f"  torn line  {plain(name)}")
+    for name in report.texts:
+        print_line(f"  large text {plain(name)}")
     told = [f"{name}: {count:,} records were still there when the time was over" for name, count in
             ({} if report.is_dry_run else report.in_journals).items()]  # fmt: skip
     told += [

@@ -23,9 +23,11 @@ from typing import Any, Final
 from .. import _lock
 from .._paths import open_regular
 from .._receipt import Forgotten, receipt_line
+from ..blobs import blob_path
 from ..errors import LockTimeoutError, LogReadError, WriteError
 from ..reader import LogSnapshot, StrPath, lines_of, parse_line
 from ..record import CHECKSUM_MARK, checksum, default_log_path, logged_at, new_writer_id
+from . import _texts
 from ._journals import Residue, bring_home, residues, unsettled, waiting
 from ._rewrite import PART, Changed, rewrite
 from ._selector import Choice, Selector
@@ -49,6 +51,7 @@ class ForgetReport:
         files: How many lines were taken out of which file of the log.
         in_journals: The same for journals, in a dry run; else what did not come home in time.
         torn: Torn lines that were set aside and belonged to such a record; removed.
+        texts: Files of large texts that only such records named; removed.
         unknown_torn: Torn lines of which nobody can tell whose they are; they stay.
         mentions: How many lines that stay have the value somewhere in their texts, by file.
         damaged: Damaged lines that have the value in them, as file, line and offset; they stay.
@@ -60,6 +63,7 @@ class ForgetReport:
     files: Counter[str] = field(default_factory=Counter)
     in_journals: Counter[str] = field(default_factory=Counter)
     torn: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     unknown_torn: list[str] = field(default_factory=list)
     mentions: Counter[str] = field(default_factory=Counter)
     damaged: list[tuple[str, int, int]] = field(default_factory=list)
@@ -83,7 +87,7 @@ class ForgetReport:
         return {
             "dry_run": self.is_dry_run, "complete": self.is_complete, "records": self.records,
             "files": dict(self.files), "in_journals": dict(self.in_journals), "torn": self.torn,
-            "unknown_torn": self.unknown_torn, "mentions": dict(self.mentions),
+            "texts": self.texts, "unknown_torn": self.unknown_torn, "mentions": dict(self.mentions),
             "damaged": [{"file": file, "line": line, "offset": offset} for file, line, offset in self.damaged],
             "residues": [one._asdict() for one in self.residues], "complaints": self.complaints,
         }  # fmt: skip
@@ -174,6 +178,7 @@ class _Job:
         self._writer_id = new_writer_id()
         self._receipts = 0
         self._reasons: dict[str, str] = {}
+        self._noted: set[str] = set()
 
     # -- looking
 
@@ -185,6 +190,9 @@ class _Job:
             self.report.in_journals[file] += 1
         for name in self._torn():
             self._judge_torn(name)
+        going = self._unnamed(_texts.noted(self.path) | self.choice.texts, lambda line: bool(self.choice.drops(line)))
+        paths = (blob_path(self.path, digest) for digest in sorted(going))
+        self.report.texts = [path for path in paths if os.path.lexists(path)]
 
     def _complain(self, what: str) -> None:
         if what not in self.report.complaints:
@@ -243,12 +251,14 @@ class _Job:
             WriteError: What killed processes left does not come home.
         """
         self._remove_parts()
+        self._noted = _texts.noted(self.path)
         for _ in range(_ROUNDS):
             bring_home(self.path, _LOCK_TIMEOUT_S)
             journalled = waiting(self.path, self.choice, self._complain, self._began_s)
             found = self._scan(is_journalled=bool(journalled))
             for name in self._torn():
                 self._judge_torn(name, remove=True)
+            self._note_texts()
             tried = [self._take_out(file) for file in found]
             self.report.in_journals = Counter(journalled.values())
             if (all(tried) and not journalled) or time.monotonic() > deadline_s:
@@ -257,7 +267,9 @@ class _Job:
         for file, count in self._scan(is_journalled=bool(journalled), before_s=self._began_s).items():
             why = self._reasons.get(file) or "others kept changing the file"
             self._complain(f"{file}: {count:,} of them stay, since {why}; run this again")
+        self._note_texts()  # those of lines that came in the middle
         self.report.residues = residues(self.path, self.choice, self._complain)
+        self._remove_texts()
 
     def _take_out(self, file: str) -> bool:
         """Write one file anew; False if it is to be tried again."""
@@ -278,6 +290,44 @@ class _Job:
 
     def _receipt(self, forgotten: Forgotten) -> bytes:
         return receipt_line(forgotten, list(self.choice.selector.wanted), self._writer_id, self._receipts)
+
+    # -- large texts
+
+    def _note_texts(self) -> None:
+        """Note beside the log which texts may have to go, before the records go that say so."""
+        if fresh := self.choice.texts - self._noted:
+            _texts.note(self.path, fresh)
+            self._noted |= fresh
+
+    def _unnamed(self, wanted: set[str], is_going: Callable[[bytes], bool]) -> set[str]:
+        """Return those of the texts that no record names any more; none where that cannot be told."""
+        if not wanted:
+            return set()
+        unread: list[str] = []
+        named = _texts.named_still(self.path, wanted, is_going, self._torn(), unread.append)
+        for what in unread:
+            self._complain(what)
+        return set() if unread else wanted - named
+
+    def _remove_texts(self) -> None:
+        """Remove the files of the texts that only forgotten records named."""
+        if not self._noted:
+            return
+        if self.report.complaints:  # of records that stay, or could not be read: nothing is sure
+            return
+        try:
+            for digest in sorted(self._unnamed(self._noted, lambda _: False)):
+                path = blob_path(self.path, digest)
+                is_removed = _texts.remove(self.path, digest, self._began_s - _texts.IN_USE_S)
+                if is_removed:
+                    self.report.texts.append(path)
+                elif is_removed is False:
+                    minutes = int(_texts.IN_USE_S / 60)
+                    self._complain(f"{path}: a text that was used in the last {minutes} minutes; run this again later")
+        except (WriteError, OSError) as error:
+            self._complain(f"the large texts: {error}")
+        if not self.report.complaints:
+            _texts.settle(self.path)
 
     # -- what lies beside the log
 

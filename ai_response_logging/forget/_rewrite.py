@@ -66,6 +66,7 @@ class Rewritten:
         if record is None:
             self.output.write(line)
         else:
+            self._choice.take_texts(record)
             self._leave_out(line)
         self.size += len(line)
         self._checked += line

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from ..blobs import named_in
 from ..errors import ConfigError
 from ..reader import parse_line
 
@@ -85,6 +86,8 @@ class Choice:
     selector: Selector
     call_ids: set[str] = field(default_factory=set)
     record_ids: set[str] = field(default_factory=set)
+    texts: set[str] = field(default_factory=set)
+    """The SHA-256 of each large text that such a record names."""
     _needles: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -96,6 +99,11 @@ class Choice:
             self.call_ids.add(call_id)
         if isinstance(record_id := record.get("record_id"), str) and record_id:
             self.record_ids.add(record_id)
+        self.take_texts(record)
+
+    def take_texts(self, record: Mapping[str, Any]) -> None:
+        """Note which large texts a record that goes has beside the log."""
+        self.texts.update(named_in(record))
 
     def drops(self, line: bytes) -> dict[str, Any] | None:
         """Return the record that *line* holds if it is to be forgotten."""
