@@ -51,6 +51,27 @@ def test_yaml_in_the_readme_configures_by_dictconfig_alone(tmp_path: Path) -> No
     assert record["question"] == "pasted"
 
 
+def test_readme_names_every_command() -> None:
+    """
+    A newcomer sees all there is on the command line, and nothing that is not.
+    """
+    from typer.main import get_command
+
+    from ai_response_logging.cli import app
+
+    (console,) = _blocks("console")
+    assert set(re.findall(r"^\$ ai-responses (\w+)", console, re.MULTILINE)) == set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("folder", ["explanation", "how-to", "reference"])
+def test_readme_leads_to_every_page(folder: str) -> None:
+    """
+    No page is there that nobody finds.
+    """
+    pages = {f"docs/{folder}/{page.name}" for page in (ROOT / "docs" / folder).glob("*.md")}
+    assert pages - set(re.findall(r"\]\(([^)#]+)", README)) == set()
+
+
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
 NAMED = re.compile(r"((?:tests/(?:\w+/)*)?test_\w+\.py)(?:::(\w+))?")
 
