@@ -1,15 +1,40 @@
-"""A log read from its beginning to its end by a command: what it reads is counted, and what it cannot is said."""
+"""A log read by a command: what it reads is counted, and what it had to leave out is said at the end."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ._console import counter_line, print_error
 
-__all__ = ["records_of", "say_bad"]
+if TYPE_CHECKING:
+    from ..reader import BadLine
+
+__all__ = ["bad_lines_noted", "records_of"]
+
+
+@contextmanager
+def bad_lines_noted(path: str) -> Iterator[Callable[[BadLine], None]]:
+    """
+    Give the block a function to tell of bad lines of the log at *path*; behind it, say how many each file has.
+
+    What has no line, such as a journal that may not be read, is said at once. Nothing is added to a failure.
+    """
+    counts: Counter[str] = Counter()
+
+    def note(bad: BadLine) -> None:
+        if bad.line:
+            counts[bad.file] += 1
+        else:
+            print_error(f"{bad.file}: {bad.reason}")
+
+    yield note
+    for name, count in counts.items():
+        what = "1 line could not be read and is" if count == 1 else f"{count:,} lines could not be read and are"
+        print_error(f"{name}: {what} left out; to see which: ai-responses verify --file {shlex.quote(path)}")
 
 
 def records_of(path: str, label: str) -> Iterator[dict[str, Any]]:
@@ -21,25 +46,9 @@ def records_of(path: str, label: str) -> Iterator[dict[str, Any]]:
     Raises:
         LogReadError: There is no such log, or it may not be read.
     """
-    from ..reader import BadLine, read_log
+    from ..reader import read_log
 
-    bad: Counter[str] = Counter()
-
-    def note(line: BadLine) -> None:
-        if line.line:
-            bad[line.file] += 1
-        else:
-            print_error(f"{line.file}: {line.reason}")
-
-    with counter_line(label, "records") as count:
+    with bad_lines_noted(path) as note, counter_line(label, "records") as count:
         for record in read_log(path, on_bad=note):
             count()
             yield record
-    say_bad(bad, path)
-
-
-def say_bad(bad: Counter[str], path: str) -> None:
-    """Say how many lines of which file were left out, and how to see which."""
-    for name, count in bad.items():
-        what = "1 line could not be read and is" if count == 1 else f"{count:,} lines could not be read and are"
-        print_error(f"{name}: {what} left out; to see which: ai-responses verify --file {shlex.quote(path)}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ._bad_lines import bad_lines_noted
 from ._console import FileOption, JsonOption, console, plain, print_json, print_line
+from ._reading import bad_lines_noted
 
 if TYPE_CHECKING:
     import duckdb

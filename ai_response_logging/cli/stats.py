@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from ..filters import Filters
-from ._bad_lines import bad_lines_noted
 from ._console import FileOption, JsonOption, console, plain, print_json, print_line
 from ._filters import with_filters
+from ._reading import bad_lines_noted
 
 __all__ = ["stats"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -20,7 +19,7 @@ from ._console import (
     reader_is_gone,
 )
 from ._filters import with_filters
-from ._reading import say_bad
+from ._reading import bad_lines_noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,18 +59,17 @@ def tail(
     """
     from ..blobs import bring_back
     from ..follow import Follower
-    from ..reader import LogSnapshot
+    from ..reader import BadLine, LogSnapshot
     from ..record import default_log_path
     from ._shown import print_block
 
     path = default_log_path(file)
-    bad: Counter[str] = Counter()
 
     def note(name: str, offset: int, why: str) -> None:
         if follow or (not offset and ".journal" in name):
             print_error(f"{name} byte {offset}: {why}")
         else:
-            bad[name] += 1
+            note_bad(BadLine(name, 1, offset, why))
 
     def show(record: dict[str, Any]) -> None:
         if as_json:
@@ -79,14 +77,13 @@ def tail(
         else:
             print_block(record, utc=utc)
 
-    with Follower(path, note) as follower:
+    with bad_lines_noted(path) as note_bad, Follower(path, note) as follower:
         with progress_bar("tail") as on_progress:
             newest = follower.newest(count, filters.match, on_progress)
         if not newest and not follow:
             LogSnapshot(path, missing_ok=follower.has_journals).close()  # says so if there is no such log
         for record in newest:
             show(record)
-        say_bad(bad, path)
         if not newest and not follow:
             print_error(f"no record {'that matches ' if filters else ''}in {path}")
         if follow:
