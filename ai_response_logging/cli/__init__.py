@@ -14,7 +14,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from ..errors import AIResponseLoggingError, ConfigError, LogReadError, MissingExtraError, QueryError
-from . import config, convert, demo, export, forget, matrix, replay, run, show, sql, stats, tail, verify
+from . import config, convert, demo, export, forget, matrix, replay, report, run, show, sql, stats, tail, verify
 from ._console import (
     EXIT_EXTRA_MISSING,
     EXIT_NOT_WELL,
@@ -54,6 +54,7 @@ app.command()(matrix.matrix)
 app.command()(verify.verify)
 app.command()(replay.replay)
 app.command()(export.export)
+app.command()(report.report)
 app.command()(convert.convert)
 app.command()(sql.sql)
 app.command()(forget.forget)

@@ -1,0 +1,91 @@
+"""The matrices of runs as the page draws them: one letter a cell; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from ..matrix.grid import Cell, Column, Grid
+from ._calls import text_of
+
+__all__ = ["runs_shown"]
+
+_LETTERS: Final = {"done": "d", "failed": "f", "missing": "m"}
+_MOST_RUNS: Final = 500
+_MOST_CELLS: Final = 100_000  # of all runs together, the newest first
+_MOST_COLUMNS: Final = 200
+
+
+def runs_shown(
+    grids: Sequence[Grid], calls: Sequence[Mapping[str, Any]], questions: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """
+    Return the runs for the page, the newest first.
+
+    ``{"execution_id", "expected", "done", "failed", "missing", "first_s", "last_s", "columns", "rows"}``; *columns* are
+    ``[platform, model]``, *rows* ``{"index", "label", "cells": one letter a column: d, f, m, or a space for none,
+    "calls": {column: place in calls}}``. Both are None for a run whose cells are too many.
+
+    Args:
+        grids: In the order in which the runs begin.
+        calls: Whose texts the page has.
+        questions: By record_id, of those without a number.
+    """
+    places = {call["record_id"]: at for at, call in enumerate(calls) if "record_id" in call}
+    shown, cells_left = [], _MOST_CELLS
+    for grid in reversed(grids[-_MOST_RUNS:]):
+        run: dict[str, Any] = {
+            "execution_id": text_of(grid.execution_id),
+            "expected": grid.expected,
+            "done": grid.done,
+            "failed": grid.failed,
+            "missing": grid.missing,
+            "first_s": grid.first_s,
+            "last_s": grid.last_s,
+            "columns": None,
+            "rows": None,
+        }
+        if len(grid.cells) <= cells_left:
+            cells_left -= len(grid.cells)
+            run["columns"] = [[text_of(one.platform), text_of(one.model)] for one in grid.columns[:_MOST_COLUMNS]]
+            run["columns_in_all"] = len(grid.columns)
+            run["rows"] = [_row(row, grid, places, questions) for row in _rows_of(grid, questions)]
+        shown.append(run)
+    return shown
+
+
+def _rows_of(grid: Grid, questions: Mapping[str, str]) -> Iterator[dict[int, Cell]]:
+    """Yield the cells of each question by column; without a number, a row ends where the columns begin again."""
+    order = {column: at for at, column in enumerate(grid.columns)}
+    row: dict[int, Cell] = {}
+    last: tuple[int | None, str | None] = (None, None)
+    for cell in grid.cells:
+        at = order[Column(cell.model_index, cell.platform, cell.model)]
+        key = (cell.question_index, questions.get(cell.record_id or "") if cell.question_index is None else None)
+        is_other_text = None not in {key[1], last[1]} and key[1] != last[1]
+        if row and (key[0] != last[0] or at <= max(row) or is_other_text):
+            yield row
+            row, last = {}, (None, None)
+        row[at] = cell
+        last = (key[0], key[1] or last[1])
+    if row:
+        yield row
+
+
+def _row(
+    row: Mapping[int, Cell], grid: Grid, places: Mapping[str, int], questions: Mapping[str, str]
+) -> dict[str, Any]:
+    index = next(iter(row.values())).question_index
+    texts = (questions.get(cell.record_id or "") for cell in row.values())
+    label = grid.labels.get(index) if index is not None else next(filter(None, texts), None)
+    columns = range(min(len(grid.columns), _MOST_COLUMNS))
+    return {
+        "index": index,
+        "label": label,
+        "cells": "".join(_LETTERS[row[at].status] if at in row else " " for at in columns),
+        "calls": {
+            at: places[cell.record_id]
+            for at, cell in row.items()
+            if cell.record_id is not None and cell.record_id in places
+        },
+    }
