@@ -13,9 +13,9 @@ from typing import Annotated, Final
 import typer
 
 from ..filters import Filters
-from ._bad_lines import bad_lines_noted
 from ._console import FileOption, plain, print_line
 from ._filters import with_filters
+from ._reading import bad_lines_noted
 from .convert import ZoneOption, zone_of
 
 __all__ = ["report"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..analysis._figures import ENDS
@@ -58,7 +58,10 @@ def _call_of(record: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(called := record.get("tool_calls"), list) and called:
         call["tool_calls"] = clipped(json.dumps(called, ensure_ascii=False, indent=1, default=str))
     shown = {name: value for name, value in call.items() if value not in {None, ""}}
-    return shown | {"success": record.get("success") is True and record.get("event") != "tombstone"}
+    return shown | {"success": record.get("success") is True}
+
+
+_CallOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class _Ranked(NamedTuple):
@@ -72,7 +75,8 @@ class _Ranked(NamedTuple):
 class _Reservoir:
     """As many as fit of those that come by, each with the same chance (Vitter, 1985, algorithm R)."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, call_of: _CallOf) -> None:
+        self._call_of = call_of
         self._most, self._chars, self.seen = most, 0, 0
         self._held: list[dict[str, Any]] = []
         # Not for secrets, but for a page that is the same when it is made again.
@@ -83,9 +87,9 @@ class _Reservoir:
         has_room = len(self._held) < self._most and self._chars < _MOST_HELD_CHARS
         at = len(self._held) if has_room else self._dice.randrange(self.seen)
         if at < len(self._held):
-            self._held[at] = _call_of(record)
+            self._held[at] = self._call_of(record)
         elif has_room:
-            self._held.append(_call_of(record))
+            self._held.append(self._call_of(record))
             self._chars += sum(len(value) for value in self._held[-1].values() if isinstance(value, str))
 
     def calls(self) -> list[dict[str, Any]]:
@@ -97,11 +101,16 @@ class ChosenCalls:
     """
     Holds calls whose texts may be shown while a log is read.
 
+    Args:
+        whole: Returns a record with the texts that are kept beside the log; only asked for calls that are held.
+
     Memory: the texts of 14,100 calls, and 80 million characters of them at most.
     """
 
-    def __init__(self) -> None:
-        self._failed, self._sample = _Reservoir(_MOST_FAILED), _Reservoir(_MOST_SAMPLED)
+    def __init__(self, whole: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict) -> None:
+        self._call_of: _CallOf = lambda record: _call_of(whole(record) if "blobs" in record else record)
+        self._failed = _Reservoir(_MOST_FAILED, self._call_of)
+        self._sample = _Reservoir(_MOST_SAMPLED, self._call_of)
         self._slowest: list[_Ranked] = []
         self._seen = 0
 
@@ -118,9 +127,9 @@ class ChosenCalls:
         if not isinstance(latency, int | float) or isinstance(latency, bool):
             return
         if len(self._slowest) < _MOST_SLOWEST:
-            heapq.heappush(self._slowest, _Ranked(latency, -self._seen, _call_of(record)))
+            heapq.heappush(self._slowest, _Ranked(latency, -self._seen, self._call_of(record)))
         elif latency > self._slowest[0].latency_ms:
-            heapq.heapreplace(self._slowest, _Ranked(latency, -self._seen, _call_of(record)))
+            heapq.heapreplace(self._slowest, _Ranked(latency, -self._seen, self._call_of(record)))
 
     def chosen(self) -> dict[str, Any]:
         """

@@ -15,6 +15,7 @@ from ._timeline import Timeline
 __all__ = ["gather"]
 
 _BY: Final = ("platform", "model")
+_LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 _MOST_GROUPS: Final = 200
 _MOST_ERRORS: Final = 50
 _MOST_MODELS: Final = 3  # that an error names
@@ -41,9 +42,9 @@ class _Errors:
 class _Pass:
     """All that is counted while records go by on their way to the grids."""
 
-    def __init__(self, offset_s: int) -> None:
+    def __init__(self, offset_s: int, calls: ChosenCalls) -> None:
         self.groups, self.all = Tally(_BY), Tally(())
-        self.timeline, self.errors, self.calls = Timeline(offset_s), _Errors(), ChosenCalls()
+        self.timeline, self.errors, self.calls = Timeline(offset_s), _Errors(), calls
         self.questions: dict[str, str] = {}
         self.first_s: float | None = None
         self.last_s: float | None = None
@@ -60,7 +61,7 @@ class _Pass:
         self.calls.add(record)
         is_success = record.get("success") is True
         unix_s, tokens = record.get("unix_timestamp"), record.get("tokens_used")
-        if not isinstance(unix_s, int | float) or isinstance(unix_s, bool):
+        if not isinstance(unix_s, int | float) or isinstance(unix_s, bool) or not 0 <= unix_s <= _LAST_SECOND:
             unix_s = None
         else:
             self.first_s = unix_s if self.first_s is None else min(self.first_s, unix_s)
@@ -75,19 +76,22 @@ class _Pass:
                 self.questions[record_id] = question
 
 
-def gather(records: Iterable[Mapping[str, Any]], *, offset_s: int = 0) -> dict[str, Any]:
+def gather(
+    records: Iterable[Mapping[str, Any]], *, offset_s: int = 0, calls: ChosenCalls | None = None
+) -> dict[str, Any]:
     """
     Return the page's data but for its head: figures, runs, time line, errors, calls.
 
     Args:
         records: Flat records, read once.
         offset_s: Of the zone in which the time line's days begin, in seconds east of UTC.
+        calls: Holds the calls whose texts may be shown.
     """
-    counted = _Pass(offset_s)
+    counted = _Pass(offset_s, calls or ChosenCalls())
     grids: list[Grid] = list(grids_of(counted.through(records)).values())
     by_model = figures(_BY, counted.groups.groups(), 0)
     whole = figures((), counted.all.groups(), 0)["groups"]
-    errors, calls = counted.errors.kinds(), counted.calls.chosen()
+    errors, chosen = counted.errors.kinds(), counted.calls.chosen()
     return {
         "records": by_model["records"],
         "succeeded": by_model["succeeded"],
@@ -101,7 +105,7 @@ def gather(records: Iterable[Mapping[str, Any]], *, offset_s: int = 0) -> dict[s
         "timeline": counted.timeline.buckets(),
         "errors": errors[:_MOST_ERRORS],
         "errors_in_all": len(errors),
-        "runs": runs_shown(grids, calls["calls"], counted.questions),
+        "runs": runs_shown(grids, chosen["calls"], counted.questions),
         "runs_in_all": len(grids),
-        "calls": calls,
+        "calls": chosen,
     }

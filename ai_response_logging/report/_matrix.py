@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ..matrix.grid import Cell, Column, Grid
@@ -49,9 +49,24 @@ def runs_shown(
             cells_left -= len(grid.cells)
             run["columns"] = [[text_of(one.platform), text_of(one.model)] for one in grid.columns[:_MOST_COLUMNS]]
             run["columns_in_all"] = len(grid.columns)
-            run["rows"] = [_row(row, grid, places, questions) for row in _rows_of(grid, questions)]
+            run["rows"] = [
+                _row(row, grid, places, questions) for row in _in_order(_rows_of(grid, questions), questions)
+            ]
         shown.append(run)
     return shown
+
+
+def _in_order(rows: Iterable[dict[int, Cell]], questions: Mapping[str, str]) -> list[dict[int, Cell]]:
+    """Return the rows by number; those without one, whose order in the grid means nothing, as they came in the log."""
+    seen = {record_id: at for at, record_id in enumerate(questions)}
+
+    def place(row: dict[int, Cell]) -> tuple[int, int]:
+        index = next(iter(row.values())).question_index
+        if index is not None:
+            return (0, index)
+        return (1, min((seen[cell.record_id] for cell in row.values() if cell.record_id in seen), default=len(seen)))
+
+    return sorted(rows, key=place)
 
 
 def _rows_of(grid: Grid, questions: Mapping[str, str]) -> Iterator[dict[int, Cell]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from .. import __version__
+from ..blobs import bring_back
+from ..errors import ConfigError, LogReadError
 from ..export._files import Output, refuse_existing
 from ..filters import Filters
 from ..reader import BadLine, StrPath, read_log
 from ..record import default_log_path
+from ._calls import ChosenCalls
 from ._gather import gather
 from ._page import page_of
 
@@ -69,7 +73,7 @@ def report(
 
     Raises:
         LogReadError: There is no such log, or it cannot be read.
-        ConfigError: *out* is there already.
+        ConfigError: *out* is there already, or cannot be written.
 
     Durability: The page has its name only when all of it is on the disk.
     Memory: 16 bytes a call, the cells of all runs, and 80 million characters of texts at most.
@@ -78,36 +82,50 @@ def report(
     """
     path, out = default_log_path(log), os.fspath(out)
     refuse_existing(out, force=force)
-    bad_lines = 0
+    # Before the log is read, which may take long: a place that cannot be written is known at once.
+    output = _opened(out)
+    try:
+        bad_lines = _Noted(on_bad)
+        now = datetime.now(zone).astimezone(zone)
+        offset = now.utcoffset()
+        offset_s = int(offset.total_seconds()) if offset else 0
+        records = read_log(path, on_bad=bad_lines, filters=filters, assume_timezone=assume_timezone)
+        calls = ChosenCalls(functools.partial(_whole, log=path))
+        data = gather(_counted(records, on_progress), offset_s=offset_s, calls=calls)
+        title = title or f"AI responses: {os.path.basename(path)}"
+        head = {
+            "title": title,
+            "log": path,
+            "filters": _said(filters),
+            "made_s": now.timestamp(),
+            "offset_s": offset_s,
+            "version": __version__,
+            "bad_lines": bad_lines.count,
+        }
+        output.write(page_of(head | data, title=title).encode())
+        size = output.close().bytes
+    finally:
+        output.discard()
+    return Report(out, size, data["records"], len(data["calls"]["calls"]), bad_lines.count)
 
-    def note(bad: BadLine) -> None:
-        nonlocal bad_lines
-        bad_lines += bad.line > 0
-        if on_bad is not None:
-            on_bad(bad)
 
-    now = datetime.now(zone).astimezone(zone)
-    offset = now.utcoffset()
-    offset_s = int(offset.total_seconds()) if offset else 0
-    records = read_log(path, on_bad=note, filters=filters, assume_timezone=assume_timezone)
-    data = gather(_counted(records, on_progress), offset_s=offset_s)
-    title = title or f"AI responses: {os.path.basename(path)}"
-    head = {
-        "title": title,
-        "log": path,
-        "filters": _said(filters),
-        "made_s": now.timestamp(),
-        "offset_s": offset_s,
-        "version": __version__,
-        "bad_lines": bad_lines,
-    }
-    return Report(
-        path=out,
-        bytes=_write(out, page_of(head | data, title=title)),
-        records=data["records"],
-        shown=len(data["calls"]["calls"]),
-        bad_lines=bad_lines,
-    )
+class _Noted:
+    """Counts bad lines on their way to whoever wants to hear of them."""
+
+    def __init__(self, tell: Callable[[BadLine], object] | None) -> None:
+        self._tell, self.count = tell, 0
+
+    def __call__(self, bad: BadLine) -> None:
+        self.count += bad.line > 0
+        if self._tell is not None:
+            self._tell(bad)
+
+
+def _opened(out: str) -> Output:
+    try:
+        return Output(out)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}", "out") from error
 
 
 def _counted(
@@ -119,6 +137,14 @@ def _counted(
         yield record
 
 
+def _whole(record: Mapping[str, Any], *, log: str) -> Mapping[str, Any]:
+    """Return *record* with its large texts; one that may not be read is shown as the mark that stands for it."""
+    try:
+        return bring_back(record, log)
+    except LogReadError:
+        return record
+
+
 def _said(filters: Filters | None) -> dict[str, Any]:
     """Return what was asked of the records, as the page tells it."""
     if filters is None:
@@ -126,12 +152,3 @@ def _said(filters: Filters | None) -> dict[str, Any]:
     asked = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
     asked["grep"] = filters.grep and filters.grep.pattern
     return {name: value for name, value in asked.items() if value not in {None, False}}
-
-
-def _write(out: str, page: str) -> int:
-    output = Output(out)
-    try:
-        output.write(page.encode())
-        return output.close().bytes
-    finally:
-        output.discard()

@@ -1,6 +1,6 @@
 // The calls whose texts are in the page: a list to search, and a dialog with one call whole.
 
-const PAGE = 50;
+const PAGE = 25;
 const LONG_TEXTS = ["question", "response", "system", "error_message", "tool_calls"];
 let found = [];
 let listed = 0;
@@ -58,8 +58,10 @@ function search() {
     .filter((call) => kind === "all" || call.success === (kind === "succeeded"))
     .filter((call) => !wanted || haystack(call).includes(wanted))
     .toSorted(ORDERS[byId("order").value]);
-  const what = kind === "all" ? "calls" : `${kind} calls`;
-  byId("found").textContent = wanted ? `${number(found.length)} ${what} found` : `${number(found.length)} ${what}`;
+  const what = (kind === "all" ? "" : kind + " ") + (found.length === 1 ? "call" : "calls");
+  const isSample = DATA.calls.calls.length < DATA.calls.records;
+  byId("found").textContent =
+    `${number(found.length)} ${what}${wanted ? " found" : ""}${isSample ? " among those with their texts in this page" : ""}`;
   byId("list").replaceChildren();
   listed = 0;
   listMore();
@@ -87,13 +89,21 @@ function itemOf(call) {
     node("span", { class: "line" }, stateOf(call), node("b", {}, theirs(nameOf(call.platform, call.model))),
       node("span", { class: "quiet" }, duration(call.latency_ms)), node("span", { class: "quiet" }, moment(call.unix_timestamp))),
     excerpt("question", textOf(call, "question"), wanted),
-    excerpt(call.success ? "answer" : "answer bad-text", textOf(call, "response") || textOf(call, "error_message"), wanted));
+    excerpt(call.success ? "answer" : "answer bad-text", answerOf(call, wanted), wanted));
   button.addEventListener("click", () => openCall(call));
   return node("li", {}, button);
 }
 
 const stateOf = (call) =>
   call.success ? node("span", { class: "chip good" }, "succeeded") : node("span", { class: "chip bad" }, theirs(plain(call.error_type ?? "failed")));
+
+/** What a call came to; where the search found something else, that. */
+function answerOf(call, wanted) {
+  const names = call.success ? ["response", "error_message"] : ["error_message", "response"];
+  const texts = [...names, "system", "tool_calls"].map((name) => textOf(call, name)).filter(Boolean);
+  const isFound = (text) => text.toLowerCase().includes(wanted);
+  return (wanted && !isFound(textOf(call, "question")) && texts.find(isFound)) || texts[0] || "";
+}
 
 /** The first characters of a text, or those around what was searched for. */
 function excerpt(kind, text, wanted) {

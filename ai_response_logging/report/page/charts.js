@@ -2,7 +2,9 @@
 
 const SHOWN_MODELS = 25;
 const BAR_HEIGHT = 26;
+const PAPER_WIDTH = 680; // A4 and Letter less their margins
 const drawn = [];
+let isPrinting = false;
 
 /** The page's own colours, as they are now. */
 function colours() {
@@ -17,10 +19,16 @@ function draw(id, optionsOf) {
   const redraw = () => chart.setOption(optionsOf(colours()), true);
   redraw();
   drawn.push({ chart, redraw });
-  new ResizeObserver(() => chart.resize()).observe(place);
+  new ResizeObserver(() => isPrinting || chart.resize()).observe(place);
 }
 
 const redrawAll = () => drawn.forEach(({ redraw }) => redraw());
+
+/** Makes charts as wide as the paper, or as the window again. */
+function fitCharts(forPaper) {
+  isPrinting = forPaper;
+  drawn.forEach(({ chart }) => chart.resize({ width: forPaper ? PAPER_WIDTH : "auto" }));
+}
 
 const base = (colour) => ({
   animation: false,
@@ -61,6 +69,9 @@ function drawLatency() {
   const ordered = timed.toSorted((one, other) => other.latency_ms.p50 - one.latency_ms.p50);
   const names = ordered.map((group) => label(nameOf(group.platform, group.model)));
   const of = (name) => ordered.map((group) => group.latency_ms[name]);
+  if (timed.length < DATA.groups_in_all) {
+    place.before(node("p", { class: "quiet" }, `The chart has the ${number(timed.length)} with the most calls, of ${number(DATA.groups_in_all)}.`));
+  }
   place.style.height = 84 + BAR_HEIGHT * ordered.length + "px";
   place.setAttribute("aria-label", `Latency of ${ordered.length} models: p50, p95 and p99; the table below has the figures.`);
   const points = (name, symbol, color) => ({
@@ -82,7 +93,7 @@ function drawLatency() {
       },
       points("p50", "circle", colour.accent),
       points("p95", "diamond", colour.quiet),
-      points("p99", "triangle", colour.bad),
+      points("p99", "triangle", colour.ink),
     ],
   }));
 }
@@ -121,8 +132,8 @@ function drawTimeline() {
     ...base(colour),
     axisPointer: { link: [{ xAxisIndex: "all" }] },
     grid: [
-      { left: 64, right: 16, top: 48, height: 150 },
-      ...(hasTokens ? [{ left: 64, right: 16, top: 236, height: 100 }] : []),
+      { left: 64, right: 24, top: 58, height: 146 },
+      ...(hasTokens ? [{ left: 64, right: 24, top: 242, height: 100 }] : []),
     ],
     xAxis: (hasTokens ? [0, 1] : [0]).map((gridIndex) =>
       categoryAxis(colour, names, { gridIndex, axisLabel: { color: colour.quiet, hideOverlap: true, show: !hasTokens || gridIndex === 1 } })),

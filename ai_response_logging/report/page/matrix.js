@@ -9,14 +9,27 @@ function setUpRuns() {
   byId("runs").hidden = false;
   const chosen = byId("run");
   DATA.runs.forEach((run, at) => chosen.append(new Option(runTitle(run), at)));
+  const unwell = DATA.runs.filter((run) => !isComplete(run)).length;
+  const shown = DATA.runs.length < DATA.runs_in_all ? `the newest ${number(DATA.runs.length)} of ${number(DATA.runs_in_all)} runs` : `${number(DATA.runs.length)} runs`;
+  byId("runs-about").textContent = DATA.runs_in_all === 1 ? "" : `${shown}, ${unwell ? number(unwell) + " not complete" : "all complete"}`;
   for (const id of ["run", "unwell"]) byId(id).addEventListener("change", () => showRun());
   byId("matrix").addEventListener("click", openCell);
   byId("matrix").addEventListener("keydown", moveInMatrix);
   showRun();
 }
 
+const isComplete = (run) => run.failed + run.missing === 0;
+
 const runTitle = (run) =>
-  `${plain(run.execution_id)} (${moment(run.first_s).slice(0, 16)}; ${number(run.done)} of ${number(run.expected)} done)`;
+  `${isComplete(run) ? "✓" : "✕"} ${moment(run.first_s).slice(0, 16)}, ${number(run.done)}/${number(run.expected)}: ${plain(run.execution_id)}`;
+
+/** Short names: the model's, with its platform only where that is not enough. */
+function namesOf(columns) {
+  const models = columns.map(([platform, model]) => model ?? platform ?? "?");
+  const seen = new Map();
+  models.forEach((model) => seen.set(model, (seen.get(model) ?? 0) + 1));
+  return columns.map(([platform, model], at) => (seen.get(models[at]) > 1 ? nameOf(platform, model) : models[at]));
+}
 
 const currentRun = () => DATA.runs[byId("run").value];
 
@@ -25,7 +38,7 @@ const rowsOf = (run) =>
 
 function showRun() {
   const run = currentRun();
-  const complete = run.failed + run.missing === 0;
+  const complete = isComplete(run);
   byId("run-about").replaceChildren(
     node("span", { class: complete ? "chip good" : "chip bad" }, complete ? "complete" : "not complete"),
     ` ${number(run.done)} of ${number(run.expected)} done, ${number(run.failed)} failed, ${number(run.missing)} missing`,
@@ -34,11 +47,12 @@ function showRun() {
   if (!run.rows) {
     return byId("matrix").replaceChildren(node("p", {}, "Too many cells for one page: choose this run with --execution-id."));
   }
-  const names = run.columns.map(([platform, model]) => nameOf(platform, model));
-  const long = names.length > 6;
-  const head = names.map((name) => node("th", { scope: "col", class: long ? "tall" : undefined, title: plain(name, 200) }, theirs(name)));
+  const names = namesOf(run.columns);
+  const isWide = names.length > 6;
+  const head = names.map((name, at) =>
+    node("th", { scope: "col", class: isWide && "tall", title: plain(nameOf(...run.columns[at]), 200) }, theirs(name)));
   const body = node("tbody");
-  const shown = node("table", { class: "matrix", role: "grid" },
+  const shown = node("table", { class: isWide ? "matrix" : "matrix few", role: "grid" },
     node("caption", { class: "unheard" }, "Cells of the run; arrow keys move, Enter opens a cell"),
     node("thead", {}, node("tr", {}, node("th", { scope: "col", class: "corner" }, "question"), ...head)), body);
   byId("matrix").replaceChildren(shown);

@@ -22,7 +22,7 @@ function fillSummary() {
     ["tokens", DATA.tokens < 1e6 ? number(DATA.tokens) : short(DATA.tokens)],
   ];
   if (DATA.bad_lines) tiles.push(["bad lines", number(DATA.bad_lines), "bad"]);
-  const made = tiles.map(([name, value, kind]) => node("div", { class: "tile " + (kind ?? "") }, node("dd", {}, value), node("dt", {}, name)));
+  const made = tiles.map(([name, value, kind]) => node("div", { class: "tile " + (kind ?? "") }, node("dt", {}, name), node("dd", {}, value)));
   const span = DATA.first_s === null ? "" : `From ${moment(DATA.first_s)} to ${moment(DATA.last_s)}, times at UTC${zoneName()}.`;
   byId("summary").append(node("dl", { class: "tiles" }, ...made), node("p", { class: "quiet" }, span));
 }
@@ -75,11 +75,13 @@ function setUpTheme() {
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
     root.dataset.theme = "light";
+    fitCharts(true);
     redrawAll();
   });
   addEventListener("afterprint", () => {
     if (before === undefined) delete root.dataset.theme;
     else root.dataset.theme = before;
+    fitCharts(false);
     told();
   });
   told();

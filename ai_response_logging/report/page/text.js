@@ -78,7 +78,8 @@ const percent = (part) => (part === 1 ? "100" : part === 0 ? "0" : Math.min(99.9
 function duration(ms) {
   if (ms === null || ms === undefined) return "–";
   if (ms < 1000) return number(ms) + " ms";
-  return ms < 100000 ? number(ms / 1000, ms < 10000 ? 2 : 1) + " s" : number(ms / 60000, 1) + " min";
+  if (ms < 600000) return number(ms / 1000, ms < 10000 ? 2 : ms < 100000 ? 1 : 0) + " s";
+  return number(ms / 60000, 1) + " min";
 }
 
 /** A moment in the zone that the page was made for. */
