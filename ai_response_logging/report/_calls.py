@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from ..analysis._figures import ENDS
 
-__all__ = ["ChosenCalls", "clipped", "text_of"]
+__all__ = ["ChosenCalls", "clipped", "size_of", "text_of"]
 
 _TEXTS: Final = ("question", "response", "system", "error_message")
 _NAMES: Final = (
@@ -170,7 +170,7 @@ class _Room:
         """Take in *call*, unless it is there or there is no room for its kind."""
         key = call.get("record_id") or id(call)
         new = {call[name] for name in (*_TEXTS, "tool_calls") if name in call} - self.places.keys()
-        size = sum(_size(text) for text in new) + _size({name: call[name] for name in call if name not in _TEXTS})
+        size = sum(size_of(text) for text in new) + size_of({name: call[name] for name in call if name not in _TEXTS})
         if key in self._taken or self._bytes + size > _MOST_BYTES * _SHARES[kind]:
             return
         self._taken.add(key)
@@ -182,7 +182,8 @@ class _Room:
         )
 
 
-def _size(value: object) -> int:
+def size_of(value: object) -> int:
+    """Return the bytes that *value* takes in the page, or a few more."""
     # As it will stand in the page: what could end the data block takes six characters for one.
     text = json.dumps(value, ensure_ascii=False)
     return len(text.encode("utf-8", "replace")) + 5 * sum(map(text.count, "<>&")) + 8

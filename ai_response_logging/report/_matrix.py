@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ..matrix.grid import Cell, Column, Grid
-from ._calls import text_of
+from ._calls import size_of, text_of
 
 __all__ = ["runs_shown"]
 
 _LETTERS: Final = {"done": "d", "failed": "f", "missing": "m"}
 _MOST_RUNS: Final = 500
-_MOST_CELLS: Final = 100_000  # of all runs together, the newest first
+_MOST_BYTES: Final = 1_000_000  # of all runs together, the newest first
 _MOST_COLUMNS: Final = 200
+_MOST_NAME_CHARS: Final = 120
+_WELL: Final = frozenset("d ")
 
 
 def runs_shown(
@@ -24,7 +26,8 @@ def runs_shown(
 
     ``{"execution_id", "expected", "done", "failed", "missing", "first_s", "last_s", "columns", "rows"}``; *columns* are
     ``[platform, model]``, *rows* ``{"index", "label", "cells": one letter a column: d, f, m, or a space for none,
-    "calls": {column: place in calls}}``. Both are None for a run whose cells are too many.
+    "calls": {column: place in calls}}``. Both are None for a run that has no room in the page any more; of one with too
+    many questions some rows are left out, and *rows_in_all* says how many there are.
 
     Args:
         grids: In the order in which the runs begin.
@@ -32,10 +35,10 @@ def runs_shown(
         questions: By record_id, of those without a number.
     """
     places = {call["record_id"]: at for at, call in enumerate(calls) if "record_id" in call}
-    shown, cells_left = [], _MOST_CELLS
+    shown, bytes_left = [], _MOST_BYTES
     for grid in reversed(grids[-_MOST_RUNS:]):
         run: dict[str, Any] = {
-            "execution_id": text_of(grid.execution_id),
+            "execution_id": text_of(grid.execution_id, _MOST_NAME_CHARS),
             "expected": grid.expected,
             "done": grid.done,
             "failed": grid.failed,
@@ -45,15 +48,29 @@ def runs_shown(
             "columns": None,
             "rows": None,
         }
-        if len(grid.cells) <= cells_left:
-            cells_left -= len(grid.cells)
-            run["columns"] = [[text_of(one.platform), text_of(one.model)] for one in grid.columns[:_MOST_COLUMNS]]
+        if bytes_left > 0:
+            names = [(one.platform, one.model) for one in grid.columns[:_MOST_COLUMNS]]
+            run["columns"] = [[text_of(name, _MOST_NAME_CHARS) for name in pair] for pair in names]
             run["columns_in_all"] = len(grid.columns)
-            run["rows"] = [
-                _row(row, grid, places, questions) for row in _in_order(_rows_of(grid, questions), questions)
-            ]
+            bytes_left -= size_of(run)
+            rows = [_row(row, grid, places, questions) for row in _in_order(_rows_of(grid, questions), questions)]
+            run["rows"] = _as_many_as_fit(rows, bytes_left)
+            run["rows_in_all"] = len(rows)
+            bytes_left -= size_of(run["rows"])
         shown.append(run)
     return shown
+
+
+def _as_many_as_fit(rows: list[dict[str, Any]], most_bytes: int) -> list[dict[str, Any]]:
+    """Return the rows that fit into *most_bytes*, in their order; those with a failed or missing cell go first."""
+    order = sorted(range(len(rows)), key=lambda at: _WELL.issuperset(rows[at]["cells"]))
+    taken = []
+    for at in order:
+        most_bytes -= size_of(rows[at])
+        if most_bytes < 0:
+            break
+        taken.append(at)
+    return [rows[at] for at in sorted(taken)]
 
 
 def _in_order(rows: Iterable[dict[int, Cell]], questions: Mapping[str, str]) -> list[dict[int, Cell]]:

@@ -255,6 +255,25 @@ def test_questions_without_a_number_have_rows_and_names() -> None:
     ]  # fmt: skip
 
 
+def test_a_run_of_many_questions_keeps_the_rows_that_matter() -> None:
+    """
+    50,000 questions are too many for a page of 5 MB: rows with a failed cell are among those that it has.
+    """
+    records = run_of(50_000, 1)
+    for record in records:
+        record["question"] = f"问题 {record['seq']} " + "很长的问题" * 30
+    for record in records[49_000:]:
+        record["success"] = False
+
+    data = gather(records)
+
+    (run,) = data["runs"]
+    assert len(data_block(data)) < len(data_block(data).encode()) < 4_200_000
+    assert run["rows_in_all"] == 50_000
+    assert 1_500 < len(run["rows"]) < 10_000
+    assert sum(row["cells"] == "f" for row in run["rows"]) == 1_000
+
+
 def test_the_newest_run_comes_first() -> None:
     """
     Who makes a page wants to see what ran last.

@@ -33,6 +33,7 @@ ATTACKS = {
     "control": "a\x00b\x1bc\u2028d\u2029e\x85",
     "half emoji": "a\ud83db",
     "svg": "<svg/onload=window.attacked=6>",
+    "title": "</title><script>window.attacked = 8</script>",
     "frame": "<iframe srcdoc='<script>parent.attacked=7</script>'></iframe>",
 }
 FIELDS = (
@@ -120,7 +121,11 @@ def test_search_finds_what_an_answer_says(browser: Browser, page_of: PageOf) -> 
     Any text of a call is found, whatever its case, in Chinese as well; what was found is marked.
     """
     page, _ = page_of(
-        [call(1), call(2, response="推荐华为手机，拍照好"), call(3, success=False, error_message="Quota EXCEEDED")]
+        [
+            call(1, system="a secret recipe"),
+            call(2, response="推荐华为手机，拍照好"),
+            call(3, success=False, error_message="Quota EXCEEDED"),
+        ]
     )
     search = (
         "(document.querySelector('#kind').value = 'all', document.querySelector('#search').value = {},"
@@ -128,14 +133,31 @@ def test_search_finds_what_an_answer_says(browser: Browser, page_of: PageOf) -> 
     )
 
     browser.open(page)
+    assert browser.texts("#list .answer") == ["Quota EXCEEDED"]
     browser.run(search.format(json.dumps("华为")))
     assert browser.texts("#list mark") == ["华为"]
     assert browser.texts("#found") == ["1 call found"]
     browser.run(search.format(json.dumps("quota exceeded")))
     assert browser.texts("#list mark") == ["Quota EXCEEDED"]
+    browser.run(search.format(json.dumps("secret recipe")))
+    assert browser.texts("#list mark") == ["secret recipe"]
     browser.run(search.format(json.dumps("nowhere to be found")))
 
     assert browser.texts("#list li") == []
+
+
+def test_a_name_never_marks_up_a_chart(browser: Browser, page_of: PageOf) -> None:
+    """
+    What ECharts takes as markup in labels and tooltips is shown as it was logged, with wide braces.
+    """
+    page, _ = page_of([call(1, model="{p|shown} {b} {c}")])
+
+    browser.open(page)
+    tip = "echarts.getInstanceByDom(document.querySelector('#latency-chart'))"
+    browser.run(f"{tip}.dispatchAction({{type: 'showTip', seriesIndex: 2, dataIndex: 0}})")
+    drawn = browser.run(NEXT_PICTURE + ".then(() => document.querySelector('#latency-chart').textContent)")
+
+    assert drawn.count("local · ｛p|shown｝ ｛b｝ ｛c｝") == 2
 
 
 def test_a_kind_of_error_leads_to_its_calls(browser: Browser, page_of: PageOf) -> None:
@@ -250,7 +272,9 @@ def test_many_calls_stay_below_five_megabytes(browser: Browser, page_of: PageOf)
     """
     Of 50,000 calls every figure is there, failed calls and the slowest have texts, and the page says what is left out.
     """
-    records = run_of(500, 100, response="an answer of some length, in 中文 and English. " * 30)
+    records = run_of(500, 100)
+    for record in records:
+        record["response"] = f"answer {record['seq']}: " + "of some length, in 中文 and English. " * 40
     for record in records[::25]:
         record |= {"success": False, "error_type": "timeout", "response": "", "error_message": f"late {record['seq']}"}
 

@@ -45,7 +45,7 @@ function showRun() {
   );
   byId("matrix-more").replaceChildren();
   if (!run.rows) {
-    return byId("matrix").replaceChildren(node("p", {}, "Too many cells for one page: choose this run with --execution-id."));
+    return byId("matrix").replaceChildren(node("p", {}, "The page has no room for the cells of all runs: a report with --execution-id shows this one."));
   }
   const names = namesOf(run.columns);
   const isWide = names.length > 6;
@@ -69,6 +69,9 @@ function showMoreRows(run, body, names) {
   if (first) first.tabIndex = 0;
   const place = byId("matrix-more");
   place.replaceChildren();
+  if (run.rows_in_all > run.rows.length) {
+    place.append(`${number(run.rows.length)} of ${number(run.rows_in_all)} questions are in this page, those with a failed or missing cell first. `);
+  }
   if (run.columns_in_all > names.length) {
     place.append(`The first ${number(names.length)} of ${number(run.columns_in_all)} models are shown. `);
   }
