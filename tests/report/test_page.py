@@ -214,6 +214,21 @@ def test_paper_is_light_and_whole(browser: Browser, page_of: PageOf) -> None:
     assert browser.pdf().startswith(b"%PDF")
 
 
+def test_a_wide_matrix_is_whole_on_paper(browser: Browser, page_of: PageOf) -> None:
+    """
+    Nothing scrolls on paper: fifty models fit on its width.
+    """
+    page, _ = page_of(run_of(2, 50))
+
+    browser.ask("Emulation.setDeviceMetricsOverride", width=680, height=900, deviceScaleFactor=1, mobile=False)
+    browser.ask("Emulation.setEmulatedMedia", media="print")
+    browser.open(page)
+    right = browser.run("document.querySelector('#matrix tbody td:last-child button').getBoundingClientRect().right")
+    browser.ask("Emulation.clearDeviceMetricsOverride")
+
+    assert right <= 680
+
+
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 def test_hostile_text_is_text_wherever_it_stands(browser: Browser, page_of: PageOf, attack: str) -> None:
     """

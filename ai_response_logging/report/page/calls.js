@@ -162,6 +162,7 @@ function show() {
   byId("after").disabled = opened >= found.length - 1;
   if (!byId("call").open) byId("call").showModal();
   byId("call-body").scrollTop = 0;
+  byId("call-body").focus(); // keys scroll the text at once
 }
 
 function step(by) {

@@ -52,7 +52,7 @@ function showRun() {
   const head = names.map((name, at) =>
     node("th", { scope: "col", class: isWide && "tall", title: plain(nameOf(...run.columns[at]), 200) }, theirs(name)));
   const body = node("tbody");
-  const shown = node("table", { class: isWide ? "matrix" : "matrix few", role: "grid" },
+  const shown = node("table", { class: isWide ? "matrix wide" : "matrix few", role: "grid" },
     node("caption", { class: "unheard" }, "Cells of the run; arrow keys move, Enter opens a cell"),
     node("thead", {}, node("tr", {}, node("th", { scope: "col", class: "corner" }, "question"), ...head)), body);
   byId("matrix").replaceChildren(shown);
