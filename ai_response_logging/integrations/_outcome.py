@@ -89,7 +89,9 @@ def error_type_of(error: BaseException) -> str:
     if status is not None and status >= HTTP_ERROR:
         return error_type_of_status(status, getattr(error, "code", None))
     if isinstance(error, Exception):
-        return "exception"
+        # Without a status: an error object that came in the middle of a stream, as the OpenAI SDK raises it.
+        body = getattr(error, "body", None)
+        return error_type_of_wire(body) if status is None and isinstance(body, Mapping) else "exception"
     return "cancelled"  # CancelledError, Ctrl-C, SystemExit: not the call's own doing
 
 
