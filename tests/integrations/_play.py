@@ -16,11 +16,9 @@ from typing import Any
 
 from ai_response_logging.testing import LocalModelServer
 
-from ._sdks import Sdk
+from ._sdks import Sdk, steady
 from ._situations import Gate, Situation
 
-# What differs between any two runs: the clock's second, and ids that the SDK makes up.
-_CHANGING = {"created", "created_at", "idempotency-key", "host"}
 _BROKEN_OFF_AFTER = 5
 
 
@@ -53,7 +51,7 @@ def play(sdk: Sdk, situation: Situation, *, is_async: bool, recorded: bool) -> S
                 _play_sync(sdk, client, situation, gate, seen)
         finally:
             gc.collect()
-        seen.requests = [(one.method, one.path, _steady(one.headers), _steady(one.body)) for one in server.requests]
+        seen.requests = [(one.method, one.path, steady(one.headers), steady(one.body)) for one in server.requests]
     return seen
 
 
@@ -70,13 +68,13 @@ def _play_sync(sdk: Sdk, client: Any, situation: Situation, gate: Gate | None, s
         with _interrupted_at(gate, situation, seen) if situation.how.startswith("cancel") else contextlib.nullcontext():
             answer = sdk.ask(client, stream=situation.is_stream)
             if situation.how in {"plain", "cancel_plain"}:
-                seen.answers.append(_plain(answer))
+                seen.answers.append(sdk.seen(answer))
             elif situation.how != "never":
                 for count, event in enumerate(answer, 1):
-                    seen.answers.append(_plain(event))
+                    seen.answers.append(sdk.seen(event))
                     if situation.how == "break" and count == _BROKEN_OFF_AFTER:
                         break
-                answer.close()
+                sdk.close(answer, is_async=False)
         answer = None
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever comes is compared
         seen.error = (type(error).__qualname__, str(error))
@@ -88,15 +86,15 @@ async def _play_async(sdk: Sdk, client: Any, situation: Situation, gate: Gate | 
     async def asked() -> None:
         answer = await sdk.ask(client, stream=situation.is_stream)
         if situation.how in {"plain", "cancel_plain"}:
-            seen.answers.append(_plain(answer))
+            seen.answers.append(sdk.seen(answer))
         elif situation.how != "never":
             count = 0
             async for event in answer:
-                seen.answers.append(_plain(event))
+                seen.answers.append(sdk.seen(event))
                 count += 1
                 if situation.how == "break" and count == _BROKEN_OFF_AFTER:
                     break
-            await answer.close()
+            await sdk.close(answer, is_async=True)
 
     task = asyncio.create_task(asked())
     if gate is not None and situation.how.startswith("cancel"):
@@ -133,14 +131,3 @@ def _interrupted_at(gate: Gate | None, situation: Situation, seen: Seen) -> Iter
         yield
     finally:
         thread.join()
-
-
-def _plain(answer: Any) -> Any:
-    dump = getattr(answer, "model_dump", None)
-    return _steady(dump(mode="json", warnings=False)) if dump else answer
-
-
-def _steady(value: Any) -> Any:
-    if isinstance(value, dict) or hasattr(value, "items"):
-        return {key: _steady(one) for key, one in value.items() if key not in _CHANGING}
-    return [_steady(one) for one in value] if isinstance(value, list) else value

@@ -11,6 +11,8 @@ from ai_response_logging.testing import LocalModelServer
 from ._situations import QUESTION
 
 KEY = "sk-planted-secret-0123456789"
+# What differs between any two runs: the clock's second, and ids that the SDK makes up.
+_CHANGING = {"created", "created_at", "idempotency-key", "host"}
 
 
 class Sdk:
@@ -44,6 +46,15 @@ class Sdk:
     def ask(self, client: Any, *, stream: bool) -> Any:
         """Ask the question; what comes is awaitable where the client is async."""
         raise NotImplementedError
+
+    def seen(self, answer: Any) -> Any:
+        """Return what the application sees of an answer, or of a stream's next piece."""
+        dump = getattr(answer, "model_dump", None)
+        return steady(dump(mode="json", warnings=False)) if dump else answer
+
+    def close(self, stream: Any, *, is_async: bool) -> Any:  # noqa: ARG002  # some libraries have two methods
+        """Close a stream; what comes is awaitable where it is async."""
+        return stream.close()
 
 
 class Chat(Sdk):
@@ -116,3 +127,10 @@ SDKS = (Chat(), Responses(), Completions(), Messages(), MessagesByMiddleware())
 def is_installed(package: str) -> bool:
     """Say whether *package* is here."""
     return importlib.util.find_spec(package) is not None
+
+
+def steady(value: Any) -> Any:
+    """Return *value* without what differs between any two runs."""
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {key: steady(one) for key, one in value.items() if key not in _CHANGING}
+    return [steady(one) for one in value] if isinstance(value, list) else value

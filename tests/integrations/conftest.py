@@ -13,6 +13,8 @@ from helpers import read_lines
 import ai_response_logging
 from ai_response_logging import AIResponseHandler
 
+pytest.register_assert_rewrite(f"{__package__}._hooks")
+
 
 @pytest.fixture
 def handler(log_path: Path, monkeypatch: pytest.MonkeyPatch) -> AIResponseHandler:
