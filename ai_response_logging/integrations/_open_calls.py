@@ -61,6 +61,10 @@ class OpenCalls:
             record_fields({**call.fields, "event": "start", "call_id": call.call_id})
         self._watch_task(key)
 
+    def is_open(self, key: object) -> bool:
+        """Say whether the call has begun, and not ended."""
+        return key in self._open
+
     def note_piece(self, key: object, text: str) -> None:
         """Keep the next piece of an answer that is streamed."""
         call = self._open.get(key)
@@ -75,26 +79,34 @@ class OpenCalls:
         """Record the answer, or the failure, of the call."""
         self._finish(key, "response", outcome)
 
-    def fail(self, key: object, error: BaseException) -> None:
-        """Record that the call has failed with *error*, or was left by one that is no failure."""
+    def fail(self, key: object, error: BaseException, *, error_type: str | None = None) -> None:
+        """
+        Record that the call has failed with *error*, or was left by one that is no failure.
+
+        *error_type* is what the error comes to, where its own class does not say so.
+        """
         if isinstance(error, GeneratorExit):
             self.leave(key)
             return
         event = "response" if isinstance(error, Exception) else "tombstone"
         outcome = error_fields(error, when_cancelled=_CANCELLED)
+        outcome["error_type"] = error_type or outcome["error_type"]
         self._finish(key, event, outcome, how="cut" if isinstance(error, Exception) else "cancelled")
 
-    def leave(self, key: object, *, cancelled: bool = False) -> None:
-        """Record that nobody waits for the call any more, if its end has not been said."""
+    def leave(self, key: object, *, cancelled: bool = False, how: str | None = None) -> None:
+        """Record that nobody waits for the call any more, if its end has not been said; *how* a stream was left."""
         if cancelled:
             self.fail(key, asyncio.CancelledError())
         else:
-            outcome = {"response": "", "error_type": "cancelled", "error_message": _LEFT}
-            self._finish(key, "tombstone", outcome, how=None)
+            outcome: dict[str, Any] = {"response": "", "error_type": "cancelled", "error_message": _LEFT}
+            call = self._open.get(key)
+            if call is not None and not call.fields.get("stream"):
+                outcome["success"] = False  # of a stream, the application may have had all that it wanted
+            self._finish(key, "tombstone", outcome, how=how)
 
     def leave_with(self, holder: object, key: object) -> None:
         """Record the same as soon as *holder* is no more."""
-        weakref.finalize(holder, self.leave, key)
+        weakref.finalize(holder, self.leave, key, how="abandoned")
 
     def _finish(self, key: object, event: str, outcome: dict[str, Any], how: str | None = "complete") -> None:
         call = self._open.pop(key, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +16,10 @@ from helpers import read_lines, run_child
 from ai_response_logging import ConfigError
 from ai_response_logging.testing import LocalModelServer, Reply
 
+from ._hooks import Differs, EndsWith, LiteLLM, check_records, told
+from ._play import play
 from ._sdks import KEY, is_installed
-from ._situations import CALLS, JOINED_CALLS, QUESTION, TEXT, Gate
+from ._situations import GOOD, QUESTION, SITUATIONS, TEXT, Situation
 
 if not is_installed("litellm"):
     pytest.skip("litellm is not installed", allow_module_level=True)
@@ -35,9 +36,6 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # LiteLLM itself warns of a lot
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-GOOD = Reply(text=TEXT, chunk_chars=8)
-BUSY = Reply(status=429, retry_after_s=0.01)
-DOWN = Reply(status=500, retry_after_s=0.01)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,26 +71,6 @@ def ask(server: LocalModelServer, *, is_async: bool = False, **options: Any) -> 
     return call(model="openai/m", messages=messages, api_base=server.base_url, api_key=KEY, **options)
 
 
-def seen(server: LocalModelServer, *, is_async: bool, **options: Any) -> tuple[str, str]:
-    """Return what the application sees: the text, or the error."""
-
-    async def awaited() -> str:
-        answer = await ask(server, is_async=True, **options)
-        if options.get("stream"):
-            return "".join([chunk.choices[0].delta.content or "" async for chunk in answer])
-        return answer.choices[0].message.content or ""
-
-    try:
-        if is_async:
-            return "", asyncio.run(awaited())
-        answer = ask(server, **options)
-        if options.get("stream"):
-            return "", "".join(chunk.choices[0].delta.content or "" for chunk in answer)
-        return "", answer.choices[0].message.content or ""
-    except Exception as error:  # noqa: BLE001  # whatever comes is compared
-        return type(error).__qualname__, re.sub(r"time taken=[\d.]+", "time taken=...", str(error))
-
-
 def ended(recorded: Records, count: int) -> list[dict[str, Any]]:
     """Return the records once *count* have come: LiteLLM reports in threads of its own."""
     for _ in range(2000):
@@ -104,93 +82,115 @@ def ended(recorded: Records, count: int) -> list[dict[str, Any]]:
     raise AssertionError(f"only {len(records)} of {count} records came: {records}")
 
 
-CASES = [
-    ((GOOD,), {}, {"event": "response", "success": True, "response": TEXT}),
-    ((Reply(tool_calls=CALLS),), {}, {"success": True, "tool_calls": JOINED_CALLS}),
-    ((BUSY, GOOD), {"max_retries": 2}, {"event": "response", "success": True, "response": TEXT}),
-    ((DOWN,), {}, {"event": "response", "success": False, "error_type": "server_error"}),
-    ((Reply(status=401),), {}, {"event": "response", "success": False, "error_type": "auth"}),
-    ((Reply(delay_s=5),), {"timeout": 0.3}, {"success": False, "error_type": "timeout"}),
-    ((GOOD,), {"stream": True}, {"success": True, "response": TEXT, "stream": True, "stream_end": "complete"}),
-]
-IDS = ["plain", "tools", "429", "500", "401", "timeout", "stream"]
+LITELLM = LiteLLM()
+# What LiteLLM makes of a situation that is not what the SDK below it does.
+DIFFERS: dict[str, Differs] = {
+    # It makes an error with a status of 500 of its own of an answer of 200, and nothing says that there was none.
+    "html": Differs({"error_type": "server_error"}),
+    # It gives the application an empty answer that ended well, and that is what is recorded.
+    "stream_html": Differs({"success": True, "error_type": None, "stream_end": "complete"}),
+    "stream_error": Differs({"error_message": EndsWith("it is too much")}),
+}
 
 
 @pytest.mark.usefixtures("handler")
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("situation", SITUATIONS, ids=[one.name for one in SITUATIONS])
 def test_a_call_is_announced_and_ended_once_and_the_application_sees_no_difference(
-    case: tuple[tuple[Reply, ...], dict[str, Any], dict[str, Any]],
-    is_async: bool,
-    server: LocalModelServer,
-    recorded: Records,
+    situation: Situation, is_async: bool, recorded: Records
 ):
     """
     Whatever becomes of a call, there is a start and one end that says so, and the application sees the same.
     """
-    replies, options, expected = case
-    server.reply_with(*replies)
-    bare = seen(server, is_async=is_async, **options)
-    server.reply_with(*replies)
+    bare = play(LITELLM, situation, is_async=is_async, recorded=False)
     recording.instrument()
     try:
-        hooked = seen(server, is_async=is_async, **options)
-        first, last = ended(recorded, 2)
+        hooked = play(LITELLM, situation, is_async=is_async, recorded=True)
+        records = ended(recorded, 2)
     finally:
         recording.uninstrument()
 
-    assert hooked == bare
-    assert (first["event"], first["question"], first["model"]) == ("start", QUESTION, "m")
-    assert last["call_id"] == first["call_id"]
-    assert {name: last.get(name) for name in expected} == expected
+    assert (hooked.answers, told(hooked.error), hooked.requests) == (bare.answers, told(bare.error), bare.requests)
+    check_records(records, situation, DIFFERS.get(situation.name, Differs()))
 
 
 @pytest.mark.usefixtures("instrumented")
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("count", [0, 2], ids=["never_read", "broken_off"])
-def test_stream_that_is_not_read_to_its_end_is_a_tombstone(
-    count: int, is_async: bool, server: LocalModelServer, recorded: Records
-):
+def test_stream_that_is_dropped_has_the_text_that_was_read(is_async: bool, server: LocalModelServer, recorded: Records):
     """
-    LiteLLM never says so; the end of its own object for the call does.
+    Nobody closes it: it is abandoned, as one of the SDK's is, and what had been read is not lost.
     """
 
-    async def awaited() -> None:
+    async def aread() -> str:
         stream = await ask(server, is_async=True, stream=True)
-        for _ in range(count):
-            await anext(stream)
+        return "".join([(await anext(stream)).choices[0].delta.content or "" for _ in range(3)])
 
-    if is_async:
-        asyncio.run(awaited())
-    else:
+    def read() -> str:
         stream = ask(server, stream=True)
-        for _ in range(count):
-            next(stream)
-        del stream
+        return "".join([next(stream).choices[0].delta.content or "" for _ in range(3)])
+
+    text = asyncio.run(aread()) if is_async else read()
 
     first, last = ended(recorded, 2)
     assert (first["event"], last["event"], last["stream_end"]) == ("start", "tombstone", "abandoned")
+    assert last["response"] == text != ""
 
 
 @pytest.mark.usefixtures("instrumented")
-def test_cancelled_call_ends_with_its_task(server: LocalModelServer, recorded: Records):
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_stream_is_recorded_before_its_reader_knows_the_end(
+    is_async: bool, server: LocalModelServer, recorded: Records
+):
     """
-    LiteLLM never says that a call was cancelled; the end of the task does.
+    LiteLLM reports it some time later, and not at all where the event loop ends before.
     """
-    gate = Gate()
-    server.reply_with(Reply(hold=gate))
 
-    async def main() -> None:
-        task = asyncio.create_task(ask(server, is_async=True))
-        await asyncio.to_thread(gate.reached.wait, 10)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    async def aread() -> list[dict[str, Any]]:
+        async for _ in await ask(server, is_async=True, stream=True):
+            pass
+        return recorded()
 
-    asyncio.run(main())
+    def read() -> list[dict[str, Any]]:
+        for _ in ask(server, stream=True):
+            pass
+        return recorded()
 
-    first, last = ended(recorded, 2)
-    assert (first["event"], last["event"], last["error_type"]) == ("start", "tombstone", "cancelled")
+    records = asyncio.run(aread()) if is_async else read()
+
+    assert [(one["event"], one.get("stream_end"), one["response"]) for one in records if one["event"] != "start"] == [
+        ("response", "complete", TEXT)
+    ]
+    litellm.utils.executor.submit(int).result()
+    assert len(ended(recorded, 2)) == 2
+
+
+@pytest.mark.usefixtures("instrumented")
+def test_error_that_the_application_was_handling_is_not_the_call_s(server: LocalModelServer, recorded: Records):
+    """
+    Python chains it to LiteLLM's own error, whose kind is told by what it was made of.
+    """
+    server.reply_with(Reply(html=True))
+    try:
+        int("the application's own")
+    except ValueError:
+        with pytest.raises(litellm.InternalServerError):
+            ask(server)
+
+    assert ended(recorded, 2)[-1]["error_type"] == "server_error"
+
+
+def test_uninstrument_leaves_the_streams_as_they_were():
+    """
+    Its methods are those of LiteLLM again, unless somebody else has put theirs around ours.
+    """
+    kind = litellm.CustomStreamWrapper
+    before = dict(vars(kind))
+    recording.instrument()
+    changed = {name for name in before if vars(kind)[name] is not before[name]}
+    recording.uninstrument()
+
+    assert changed == {"__next__", "__anext__", "close", "aclose"}
+    assert dict(vars(kind)) == before
 
 
 def test_answers_at_the_end_of_the_loop_are_all_recorded(log_path: Path):
