@@ -27,10 +27,15 @@ _RUNS: Final = bytes(0x61 if byte in _RUN_BYTES else 0x20 for byte in range(256)
 _RUN: Final = b"a" * 19  # each of _KEYS, _BEARER and _BASIC has one; so has a private key, in its base64
 _LONGEST_SEARCHED: Final = 512  # bytes of a run; a picture in base64 is one of a megabyte ...
 _START_SEARCHED: Final = 128  # ... and only its beginning is looked at
-_LIKE_A_KEY: Final = (
-    rb"sk-|[srp]k_(?:live|test)_|AIza|AKI[AD]|ASIA|LTAI|ALTAK-|gsk_|hf_|r8_|gh[pousr]_|github_pat_|npm_"
-    rb"|xai-|pplx-|nvapi-|glpat-|xox[abeprs]-|fw-|tgp_v1-|eyJ|[0-9a-f]{32}"
-)
+# What a key begins with, by the rarest byte in it.  A regular expression of these would take 200 ns for each byte of a
+# run, and most records have an id in them that is one; an id of hexadecimal digits alone is not even searched.
+_ID_BYTES: Final = b"0123456789abcdef-"
+_WITH_DASH: Final = (b"sk-", b"xai-", b"pplx-", b"nvapi-", b"glpat-", b"xox", b"fw-", b"tgp_v1-", b"ALTAK-")
+_WITH_LOW_LINE: Final = (
+    b"k_live_", b"k_test_", b"gsk_", b"hf_", b"r8_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"npm_",
+)  # fmt: skip
+_WITH_NEITHER: Final = (b"AIza", b"AKI", b"ASIA", b"LTAI", b"eyJ")
+_HEX_DIGITS: Final = 32  # of Zhipu's keys, which have a point behind them
 _PARAMETER_HINTS: Final = (b"key=", b"token=", b"secret=", b"password=", b"sig=", b"signature=", b"passwd=", b"pwd=")
 
 
@@ -51,12 +56,25 @@ def _may_hold_secrets(line: bytes) -> bool:
         end = runs.find(b" ", at)
         end = len(runs) if end < 0 else end
         till = end if end - at <= _LONGEST_SEARCHED else at + _START_SEARCHED
-        if re.compile(_LIKE_A_KEY).search(line, at, till) or line[max(at - 7, 0) : at].lower().endswith(
-            (b"bearer ", b"basic ", b"ya29.")
-        ):
+        if _begins_a_key(line[at:till]):
+            return True
+        if end - at >= _HEX_DIGITS and line[end : end + 1] == b".":
+            return True
+        if line[max(at - 7, 0) : at].lower().endswith((b"bearer ", b"basic ", b"ya29.")):
             return True
         at = runs.find(_RUN, end)
     return b"PRIVATE KEY" in line
+
+
+def _begins_a_key(run: bytes) -> bool:
+    if not run.translate(None, _ID_BYTES):
+        return False
+    has = run.__contains__
+    return (
+        any(map(has, _WITH_NEITHER))
+        or (b"-" in run and any(map(has, _WITH_DASH)))
+        or (b"_" in run and any(map(has, _WITH_LOW_LINE)))
+    )
 
 
 def _always(line: bytes) -> bool:  # noqa: ARG001  a hint like the others

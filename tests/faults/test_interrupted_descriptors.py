@@ -33,12 +33,15 @@ def interrupt(call: Callable[[], object], point: int) -> Interrupter:
 
 def left_open(call: Callable[[], object]) -> tuple[int, dict[str, int]]:
     """Interrupt *call* wherever it can be; return at how many places, and how many descriptors that left open where."""
+    gc.collect()
+    gc.freeze()  # else each of the collections goes through all that the tests before this one have left
     points = interrupt(call, NEVER).seen
     open_now, left = len(os.listdir("/proc/self/fd")), {}
     for point in range(1, points + 1):
         where = interrupt(call, point).where
         if (more := len(os.listdir("/proc/self/fd"))) != open_now:
             left[where], open_now = more - open_now, more
+    gc.unfreeze()
     return points, left
 
 
