@@ -37,7 +37,7 @@ _KEYS: Final = (
     rf"sk-(?=[A-Za-z_-]{{0,79}}+\d){_NO_WORDS}[A-Za-z0-9_-]{{16,}}"  # OpenAI, Anthropic, DeepSeek, Moonshot, ...
     r"|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}"  # Stripe
     r"|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{19,}"  # Google
-    r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AKID[A-Za-z0-9]{16,}|LTAI[A-Za-z0-9]{15,}|ALTAK-[A-Za-z0-9-]{16,}"  # clouds
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|AKID[A-Za-z0-9]{16,}|LTAI[A-Za-z0-9]{15,}|ALTAK-[A-Za-z0-9-]{16,}"
     r"|(?:gsk|hf|r8|ghp|gho|ghu|ghs|ghr|npm)_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"
     rf"|(?:xai|pplx|nvapi|glpat|xox[abeprs]|fw|tgp_v1)-{_NO_WORDS}[A-Za-z0-9_-]{{16,}}"
     r"|[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])"  # Zhipu
@@ -68,12 +68,12 @@ _IN_URL: Final = (
     rf"([^{_URL_TEXT}]+(?:@[^,;|&(){_URL_TEXT}]+)*)(?=@)"
 )
 _URL_PARAMETER: Final = (
-    r"(?:[?&]|&amp;|\\u0026)(?i:(?:x-)?api[_-]?key|key|subscription-key|(?:access|auth|refresh|id|x-amz-security)[_-]?token"
+    r"(?:(?<![\s(,])[?&]|&amp;|\\u0026)(?i:(?:x-)?api[_-]?key|key|subscription-key|(?:access|auth|refresh|id|x-amz-security)[_-]?token"
     r"|token|client[_-]?secret|secret|password|passwd|pwd|sig|(?:x-(?:amz|goog)-)?signature)="
     # Not what somebody looked for on a page, in another script.
     rf"(?!{_STAND_IN}(?![\w.~%+/=-])|%[Ee][2-9A-Fa-f])([A-Za-z0-9._~%+/=!:@-]+)"
 )
-_EMAIL: Final = r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}"
+_EMAIL: Final = r"[A-Za-z0-9._%+-]{1,64}@(?![1-4]x\.)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}"
 _PHONE: Final = (
     # A Chinese mobile number; no part of a longer number, of a decimal one or of a name.
     r"(?<![A-Za-z0-9_])(?<!\d\.)(?:\+?86[- ]?)?1[3-9]\d(?:[- ]?\d{4}){2}(?![A-Za-z0-9_]|\.\d)"

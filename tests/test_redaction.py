@@ -193,6 +193,7 @@ def test_nesting_costs_no_stack() -> None:
     [
         ("email", "to Anna.B+x@mail.example.co.uk!", "to [redacted:email]!"),
         ("email", "no@one, @home, a@b", "no@one, @home, a@b"),
+        ("email", "icon@2x.png", "icon@2x.png"),
         ("phone", "打 13800138000 或 138-0013-8000", "打 [redacted:phone] 或 [redacted:phone]"),
         ("phone", "+86 138 0013 8000, +1 (555) 123-4567", "[redacted:phone], [redacted:phone]"),
         ("phone", "call 13800138000. Or No.13800138000!", "call [redacted:phone]. Or No.[redacted:phone]!"),
@@ -371,6 +372,7 @@ def test_only_the_secret_goes_and_all_of_it(text: str, expected: str) -> None:
         "https://h/v1?api_key={API_KEY}, https://h/v1?key=YOUR_API_KEY",
         "https://shop.example/s?key=%E6%89%8B%E6%9C%BA",
         "curl -H 'Authorization: Bearer YOUR_OPENAI_API_KEY'",
+        "read(&a, &key=b), ASIAPACIFICREGIONALHQ",
     ],
 )
 def test_what_only_looks_like_a_secret_stays(text: str) -> None:
