@@ -358,6 +358,9 @@ class Journal(JournalFiles):
     def remove(self) -> None:
         """Remove the journal: all its lines have arrived."""
         with self._using:
-            while self._spare:  # also if the directory cannot be listed now
-                unlink(self._path(self._spare.pop()))
+            self._remove_spares()  # also if the directory cannot be listed now
             super().remove()
+
+    def _remove_spares(self) -> None:  # a function of its own: see _queue._beginning
+        while self._spare:
+            unlink(self._path(self._spare.pop()))

@@ -75,10 +75,7 @@ class KeptLines:
         """
         with self._stashing:
             self.journal = journal = self.journal or make(self.writer_id)
-            while self.keeper is None and (intent := self.intent) is not None:  # else it is noted
-                journal.mark(intent.first_seq, intent)
-                if self.intent is intent:
-                    break
+            self._note_late(journal)
             with self.lock:
                 new = _from(journal.next_seq, self._lines)
                 if self.keeper is not None:  # at most what was interrupted; nobody else may store now
@@ -95,6 +92,13 @@ class KeptLines:
             with self.lock:
                 last_seq = seq_of(new[-1]) if new else -1
                 return sum(journal.next_seq <= seq_of(line) <= last_seq for line in self._lines)
+
+    def _note_late(self, journal: Journal) -> None:
+        """Note in a new journal what is about to be appended; a function of its own: see _queue._beginning."""
+        while self.keeper is None and (intent := self.intent) is not None:  # else it is noted
+            journal.mark(intent.first_seq, intent)
+            if self.intent is intent:
+                break
 
     def is_stashed(self, record: PreparedRecord) -> bool:
         """Say whether *record* waits and is in the journal as well, or may be."""
