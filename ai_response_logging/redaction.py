@@ -32,7 +32,8 @@ _START_SEARCHED: Final = 128  # ... and only its beginning is looked at
 _ID_BYTES: Final = b"0123456789abcdef-"
 _WITH_DASH: Final = (b"sk-", b"xai-", b"pplx-", b"nvapi-", b"glpat-", b"xox", b"fw-", b"tgp_v1-", b"ALTAK-")
 _WITH_LOW_LINE: Final = (
-    b"k_live_", b"k_test_", b"gsk_", b"hf_", b"r8_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"npm_",
+    b"k_live_", b"k_test_", b"gsk_", b"hf_", b"r8_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"npm_",
+    b"github_pat_",
 )  # fmt: skip
 _WITH_NEITHER: Final = (b"AIza", b"AKI", b"ASIA", b"LTAI", b"eyJ")
 _HEX_DIGITS: Final = 32  # of Zhipu's keys, which have a point behind them
