@@ -17,6 +17,7 @@ __all__ = ["gather"]
 _BY: Final = ("platform", "model")
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 _MOST_GROUPS: Final = 200
+_MOST_NAME_CHARS: Final = 200
 _MOST_ERRORS: Final = 50
 _MOST_MODELS: Final = 3  # that an error names
 
@@ -76,6 +77,11 @@ class _Pass:
                 self.questions[record_id] = question
 
 
+def _clipped(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures with names that are no longer than anybody reads."""
+    return dict(group) | {name: text_of(group[name], _MOST_NAME_CHARS) for name in _BY}
+
+
 def gather(
     records: Iterable[Mapping[str, Any]], *, offset_s: int = 0, calls: ChosenCalls | None = None
 ) -> dict[str, Any]:
@@ -100,7 +106,7 @@ def gather(
         "tokens": whole[0]["tokens"] if whole else 0,
         "first_s": counted.first_s,
         "last_s": counted.last_s,
-        "groups": by_model["groups"][:_MOST_GROUPS],
+        "groups": [_clipped(group) for group in by_model["groups"][:_MOST_GROUPS]],
         "groups_in_all": len(by_model["groups"]),
         "timeline": counted.timeline.buckets(),
         "errors": errors[:_MOST_ERRORS],

@@ -120,6 +120,7 @@ def test_calls_without_a_time_are_told() -> None:
 # --- which texts -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_failed_and_slowest_calls_come_first() -> None:
     """
     Where room is short, those calls are in the page that somebody will ask for.
@@ -137,6 +138,7 @@ def test_failed_and_slowest_calls_come_first() -> None:
     assert {call(number)["record_id"] for number in (*range(2_900, 3_400),)} <= shown
 
 
+@pytest.mark.slow
 def test_failed_calls_never_take_all_the_room() -> None:
     """
     However many failed, slow ones and some that went well are in the page, too.
@@ -151,6 +153,7 @@ def test_failed_calls_never_take_all_the_room() -> None:
     assert sum(one["success"] for one in told["calls"]) > 300
 
 
+@pytest.mark.slow
 def test_the_same_log_makes_the_same_choice() -> None:
     """
     The sample is drawn with dice that always fall alike.
@@ -186,6 +189,22 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 
     text = text_in(data, data["calls"]["calls"][0], "response")
     assert text == "x" * 8_000 + " [… 2,000 more characters]"
+
+
+@pytest.mark.slow
+def test_names_of_any_length_leave_the_page_small() -> None:
+    """
+    A caller that logs a book as a model's name, or as anything else, does not make a page that nobody can open.
+    """
+    long = "很长的名字<&>" * 500
+    names = dict.fromkeys(("platform", "error_type", "error_class", "execution_id", "record_id", "brand"), long)
+
+    data = gather(
+        [call(n, **names | {"model": f"{n} {long}"}, success=n % 2 == 0, question_index=n) for n in range(250)]
+    )
+
+    assert len(data_block(data).encode()) < 4_200_000
+    assert len(data["groups"]) == 200
 
 
 def test_values_of_another_type_are_not_shown() -> None:
@@ -255,6 +274,8 @@ def test_questions_without_a_number_have_rows_and_names() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(60)
 def test_a_run_of_many_questions_keeps_the_rows_that_matter() -> None:
     """
     50,000 questions are too many for a page of 5 MB: rows with a failed cell are among those that it has.
