@@ -165,6 +165,24 @@ def test_stream_is_recorded_before_its_reader_knows_the_end(
 
 
 @pytest.mark.usefixtures("instrumented")
+def test_what_the_reader_sees_counts_whatever_is_reported_before(server: LocalModelServer, recorded: Records):
+    """
+    LiteLLM reports in threads of its own, so that its word may come before the reader is told.
+    """
+    logger = next(one for one in litellm.callbacks if isinstance(one, recording.AIResponseLogger))
+    stream = ask(server, stream=True)
+    next(stream)
+    told_early = {"litellm_call_id": stream.logging_obj.litellm_call_id, "exception": RuntimeError("reported early")}
+    logger.log_failure_event(told_early, None, None, None)
+    logger.log_success_event(told_early, {"choices": []}, None, None)
+    for _ in stream:
+        pass
+
+    first, last = ended(recorded, 2)
+    assert (first["event"], last["event"], last["success"], last["response"]) == ("start", "response", True, TEXT)
+
+
+@pytest.mark.usefixtures("instrumented")
 def test_error_that_the_application_was_handling_is_not_the_call_s(server: LocalModelServer, recorded: Records):
     """
     Python chains it to LiteLLM's own error, whose kind is told by what it was made of.
