@@ -13,7 +13,7 @@ from ._console import counter_line, print_error
 if TYPE_CHECKING:
     from ..reader import BadLine
 
-__all__ = ["bad_lines_noted", "records_of"]
+__all__ = ["bad_lines_noted", "left_out", "records_of"]
 
 
 @contextmanager
@@ -33,8 +33,13 @@ def bad_lines_noted(path: str) -> Iterator[Callable[[BadLine], None]]:
 
     yield note
     for name, count in counts.items():
-        what = "1 line could not be read and is" if count == 1 else f"{count:,} lines could not be read and are"
-        print_error(f"{name}: {what} left out; to see which: ai-responses verify --file {shlex.quote(path)}")
+        print_error(left_out(name, count, path))
+
+
+def left_out(name: str, count: int, path: str) -> str:
+    """Say that so many lines of *name*, of the log at *path*, could not be read, and how to see which."""
+    what = "1 line could not be read and is" if count == 1 else f"{count:,} lines could not be read and are"
+    return f"{name}: {what} left out; to see which: ai-responses verify --file {shlex.quote(path)}"
 
 
 def records_of(path: str, label: str) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ import typer
 from ..filters import Filters
 from ._console import EXIT_NOT_WELL, FileOption, JsonOption, plain, print_error, print_json, print_line, print_wrapped
 from ._filters import with_filters
+from ._reading import left_out
 
 if TYPE_CHECKING:
     from ..export import Manifest
@@ -106,7 +107,7 @@ def export(
     else:
         _print(manifest)
     if manifest.bad_lines:
-        print_error(f"{manifest.bad_lines:,} lines could not be read; to see which: ai-responses verify")
+        print_error(left_out(manifest.log, manifest.bad_lines, manifest.log))
     if not manifest.rows:
         print_error("nothing was left to write; the reasons are above")
         raise typer.Exit(EXIT_NOT_WELL)

@@ -59,7 +59,7 @@ def _print(figures: Mapping[str, Any], fields: list[str]) -> None:
     groups = figures["groups"]
     print_line(
         f"{figures['records']:,} calls: {figures['succeeded']:,} succeeded, {figures['failed']:,} failed"
-        + (f"; {figures['bad_lines']:,} bad lines" if figures["bad_lines"] else "")
+        + (f"; {figures['bad_lines']:,} bad line{'s' * (figures['bad_lines'] != 1)}" if figures["bad_lines"] else "")
     )
     if not groups:
         return

@@ -148,3 +148,14 @@ def test_convert_prints_its_proof(cli: Cli, log_path: Path, tmp_path: Path) -> N
     assert cli("convert", "--file", log_path, "-o", out, "--force").code == 1
     assert (tmp_path / "out.jsonl.bad").read_text() == "bad\n"
     assert cli("convert", "--file", log_path, "-o", out, "--assume-timezone", "+8").code == 2
+
+
+def test_export_says_of_which_log_the_lines_are_that_it_left_out(cli: Cli, log_path: Path):
+    """What is to be run next names this log, not the default one, and counts as people do."""
+    log_path.write_text(json.dumps({"record_id": "1", "response": "r", "success": True}) + "\nno record\n")
+    ended = cli("export", "--format", "csv", "--out", log_path.with_suffix(".csv"), "--file", log_path)
+
+    assert ended.code == 0
+    said = " ".join(ended.err.split())
+    assert "1 line could not be read and is left out" in said
+    assert f"ai-responses verify --file {log_path}".replace(" ", "") in said.replace(" ", "")
