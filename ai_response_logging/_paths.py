@@ -29,6 +29,7 @@ __all__ = [
     "open_regular",
     "sync_directory",
     "utc_suffix",
+    "why_refused",
 ]
 
 
@@ -132,6 +133,12 @@ def describe_refusal(path: str) -> str:
                 "several users needs file_mode and directory_mode for all of them"
             )
     return ""
+
+
+def why_refused(error: OSError) -> str:
+    """Say why something cannot be read, and of whom it is: whoever may not read a log needs its owner."""
+    owner = describe_owner(error.filename) if isinstance(error, PermissionError) and error.filename else ""
+    return f"{error.strerror or error}" + (f" ({owner}): run this as its owner" if owner else "")
 
 
 def describe_owner(path: str) -> str:

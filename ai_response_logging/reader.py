@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, Self, cast
 from ._journal_read import Journalled, journal_lines
 from ._nested import flat_record
 from ._parse import parse_line, records_in
+from ._paths import describe_file_type, why_refused
 from ._shapes import has_older_shape
 from .errors import LogReadError
 from .filters import Filters
@@ -213,7 +214,7 @@ class LogSnapshot:
         except OSError as error:
             if error.errno in _MOVED:
                 return None
-            raise LogReadError(error.filename or self.path, error.strerror or str(error)) from error
+            raise LogReadError(error.filename or self.path, why_refused(error)) from error
         return tuple(files.values()) if still_there and log_files(self.path) == names else None
 
     def _look_at(self, name: str, *, hold: bool) -> LogFile:
@@ -258,7 +259,8 @@ class LogSnapshot:
 
 def _why_nothing(path: str) -> str:
     if os.path.lexists(path):
-        return "it is not a regular file"
+        found = describe_file_type(path) or "something else"
+        return f"it is {found}, not a regular file; name the log itself with --file or AI_RESPONSES_FILE"
     return "there is no such file, nor a rotated one beside it; name the log with --file or AI_RESPONSES_FILE"
 
 

@@ -159,3 +159,11 @@ def test_export_says_of_which_log_the_lines_are_that_it_left_out(cli: Cli, log_p
     said = " ".join(ended.err.split())
     assert "1 line could not be read and is left out" in said
     assert f"ai-responses verify --file {log_path}".replace(" ", "") in said.replace(" ", "")
+
+
+def test_directory_in_the_place_of_a_log_is_said(cli: Cli, tmp_path: Path):
+    """What stands there, and what now; exit code 3."""
+    ended = cli("stats", "--file", tmp_path)
+
+    assert ended.code == 3
+    assert "it is a directory, not a regular file; name the log itself with --file" in " ".join(ended.err.split())
