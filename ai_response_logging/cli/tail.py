@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -22,7 +24,7 @@ from ._filters import with_filters
 from ._reading import bad_lines_noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..follow import Follower
 
@@ -90,13 +92,29 @@ def tail(
             _go_on(follower, filters.match, show)
 
 
+@contextlib.contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Let a signal come behind the block, not within it."""
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _go_on(
     follower: Follower, match: Callable[[dict[str, Any]], bool], show: Callable[[dict[str, Any]], object]
 ) -> None:
     """Show what comes, until nobody reads it any more."""
     pause_s, refused = _SHORTEST_S, 0
     while True:
-        sys.stdout.flush()
+        # A Ctrl-C waits for the pause: one that came between the kernel's taking what was shown and our noticing it
+        # would have that shown a second time, when the output is flushed at the end.
+        with _held_back(signal.SIGINT):
+            sys.stdout.flush()
         if reader_is_gone():
             return
         time.sleep(pause_s)
