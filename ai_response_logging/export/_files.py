@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, cast
 
+from .._paths import sync_directory
 from ..errors import ConfigError
 
 __all__ = ["Manifest", "Output", "OutputFile", "directory_in_the_making", "hashed", "refuse_existing"]
@@ -69,11 +70,16 @@ class Manifest:
 
 def refuse_existing(path: str, *, force: bool) -> None:
     """
-    Make sure that nothing is written over by accident.
+    Make sure that nothing is written over by accident, and that there is a place for it.
 
     Raises:
-        ConfigError: *path* is there.
+        ConfigError: *path* is there, or its directory is not.
     """
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ConfigError(
+            f"there is no directory {folder} to write {os.path.basename(path)} into; make it first", "out"
+        )
     if not force and os.path.lexists(path):
         raise ConfigError(f"{path} is there already; choose another name, or --force to replace it", "out")
 
@@ -117,6 +123,7 @@ class Output:
         size = self._raw.tell()
         self._raw.close()
         os.replace(self._making, self.path)
+        sync_directory(self.path)
         return OutputFile(self.path, self.rows, size, digest)
 
     def discard(self) -> None:

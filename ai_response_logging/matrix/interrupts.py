@@ -56,6 +56,7 @@ def run_interruptibly(main: Coroutine[Any, Any, None], drain: Callable[[], objec
     pressed = 0
 
     async def entered() -> None:
+        """Say that a first Ctrl-C can be acted on from now on, and do the work."""
         loops.append((asyncio.get_running_loop(), asyncio.current_task()))
         started.set()
         act()  # on what was pressed before

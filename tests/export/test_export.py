@@ -221,6 +221,12 @@ def test_what_is_there_is_not_replaced_by_accident(log: Path) -> None:
     assert out.read_text() != "mine"
 
 
+def test_a_directory_that_is_not_there_is_named(log: Path) -> None:
+    """Before anything is read, and in one sentence."""
+    with pytest.raises(ConfigError, match=r"there is no directory .*none to write out into; make it first"):
+        export(log, log.parent / "none" / "out", format="csv")
+
+
 def test_a_failure_in_the_middle_leaves_what_was_there(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No half a file under the name, and nothing beside it."""
     out = log.parent / "out"
