@@ -81,7 +81,7 @@ def refuse_existing(path: str, *, force: bool) -> None:
             f"there is no directory {folder} to write {os.path.basename(path)} into; make it first", "out"
         )
     if not force and os.path.lexists(path):
-        raise ConfigError(f"{path} is there already; choose another name, or --force to replace it", "out")
+        raise ConfigError(f"{path} is there already; choose another name, or --force to replace it")
 
 
 class Output:

@@ -125,7 +125,7 @@ def _opened(out: str) -> Output:
     try:
         return Output(out)
     except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}", "out") from error
+        raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
 
 
 def _counted(
