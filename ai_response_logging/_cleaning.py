@@ -40,7 +40,7 @@ class Cleaner:
 
     def message(self, message: Any, taken: _Taken) -> Any:
         """Return *message* as it may be kept; what was taken out of it is added to *taken*."""
-        if type(message) is not str or not self._redactor.suspects({}, message.encode("utf-8", "replace")):
+        if type(message) is not str or not self._redactor.suspects_text(message):
             return message
         return self._redactor.text(message, ("message",), taken)
 
@@ -53,7 +53,7 @@ class Cleaner:
             fields: What it was made of; None where that is not what stands in it.
             taken: What was taken out of other parts of the record.
         """
-        if taken or fields is None or self._redactor.suspects(fields, text):
+        if taken or fields is None or self._redactor.suspects(fields):
             plain = orjson.loads(text)
             taken += self._redactor.redact(plain)
             if taken:

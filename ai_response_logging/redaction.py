@@ -1,7 +1,7 @@
 """
 Take secrets out of a record before anything keeps it: the journal, the queue and the log see only what is left.
 
-Pure. Looking is quick and works on the encoded line, since nearly every record has nothing to take out; taking out is
+Pure. Looking is quick and works on texts as they are, since nearly every record has nothing to take out; taking out is
 slow and exact, and works on the values. What is taken out is named in the record, as ``{"path": ..., "rule": ...}``.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from types import NoneType
 from typing import Any, Final
@@ -21,7 +21,7 @@ __all__ = ["MAX_NAMED", "Redactor"]
 MAX_NAMED: Final = 100
 """Entries of ``redacted``; more places are taken out all the same."""
 
-# A key is a long run of these; everything else becomes a blank, so that one search over the line finds any of them.
+# A key is a long run of these; everything else becomes a blank, so that one search finds any of them.
 _RUN_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _RUNS: Final = bytes(0x61 if byte in _RUN_BYTES else 0x20 for byte in range(256))
 _RUN: Final = b"a" * 19  # each of _KEYS, _BEARER and _BASIC has one; so has a private key, in its base64
@@ -37,20 +37,23 @@ _WITH_LOW_LINE: Final = (
 )  # fmt: skip
 _WITH_NEITHER: Final = (b"AIza", b"AKI", b"ASIA", b"LTAI", b"eyJ")
 _HEX_DIGITS: Final = 32  # of Zhipu's keys, which have a point behind them
-_PARAMETER_HINTS: Final = (b"key=", b"token=", b"secret=", b"password=", b"sig=", b"signature=", b"passwd=", b"pwd=")
+_PARAMETER_HINTS: Final = ("key=", "token=", "secret=", "password=", "sig=", "signature=", "passwd=", "pwd=")
 
 
-def _may_hold_secrets(line: bytes) -> bool:
+def _may_hold_secrets(text: str) -> bool:
     """
-    Say whether a secret may be in *line*, JSON text: quickly, and never no where the rule ``secrets`` finds one.
+    Say whether a secret may be in *text*: quickly, and never no where the rule ``secrets`` finds one.
 
-    A table look-up for each byte and a search that skips.  Of half a kilobyte and more of letters and digits without
-    a break, a picture's or a digest's, only the beginning is looked at.
+    Secrets are ASCII, so that of Chinese only one byte a character is left to look at.  Of half a kilobyte and more of
+    letters and digits without a break, a picture's or a digest's, only the beginning is looked at.
     """
-    if b"@" in line and b"://" in line:
+    if "@" in text and "://" in text:
         return True
-    if b"=" in line and any(map(line.lower().__contains__, _PARAMETER_HINTS)):
+    if "=" in text and any(map(text.lower().__contains__, _PARAMETER_HINTS)):
         return True
+    if len(text) < len(_RUN):
+        return False
+    line = text.encode("ascii", "replace")
     runs = line.translate(_RUNS)
     at = runs.find(_RUN)
     while at >= 0:
@@ -78,14 +81,14 @@ def _begins_a_key(run: bytes) -> bool:
     )
 
 
-def _always(line: bytes) -> bool:  # noqa: ARG001  a hint like the others
+def _always(text: str) -> bool:  # noqa: ARG001  a hint like the others
     """Say that only taking a close look tells."""
     return True
 
 
-_HINTS: Final[Mapping[str, Callable[[bytes], bool]]] = {
+_HINTS: Final[Mapping[str, Callable[[str], bool]]] = {
     "secrets": _may_hold_secrets,
-    "email": lambda line: b"@" in line,
+    "email": lambda text: "@" in text,
 }
 
 
@@ -104,39 +107,56 @@ class Redactor:
         self._paths = [rule for rule in rules if rule.path]
         self._named = [rule for rule in rules if rule.names]
         self._hints = [_HINTS.get(rule.name, _always) for rule in rules if rule.patterns]
+        self._always = _always in self._hints
         # Keys that no rule wants at the top of a record: applications use a few, again and again.
         self._harmless: set[str] = set()
 
-    def suspects(self, fields: Mapping[str, object], line: bytes) -> bool:
+    def suspects(self, fields: Mapping[str, object]) -> bool:
         """
         Say whether a record may hold something to take out; quick, and never no where :meth:`redact` would find it.
 
-        Args:
-            fields: The record's fields.
-            line: The same as JSON text.
-        """
-        return any(hint(line) for hint in self._hints) or not self._all_harmless(fields)
+        No recursion, as below.
 
-    def _all_harmless(self, fields: Mapping[str, object]) -> bool:
-        """Say whether no key, however deep, is one that a rule wants; no recursion, as below."""
-        if not (self._named or self._paths):
-            return True
+        Args:
+            fields: The record's, whose lists and dicts nobody else has.
+        """
+        if self._always or not self._rules:
+            return self._always
         waiting: list[Any] = [fields]
+        texts: list[str] = []
         while waiting:
             container = waiting.pop()
             if type(container) is dict:
                 if not self._harmless.issuperset(container) and any(map(self._is_wanted, container)):
-                    return False
-                waiting += [value for value in container.values() if type(value) not in _LEAVES]
+                    return True
+                values: Iterable[Any] = container.values()
             elif type(container) is list:
-                waiting += [value for value in container if type(value) not in _LEAVES]
+                values = container
             else:  # already JSON text, or of a class that only a close look tells
-                return False
-        return True
+                return True
+            for value in values:
+                kind = type(value)
+                if kind is str:
+                    # Most texts are short names and numbers: what no hint would say yes to costs no call.
+                    if len(value) >= _SHORTEST or "=" in value or "@" in value:
+                        texts.append(value)
+                elif kind not in _LEAVES:
+                    waiting.append(value)
+        # One text of all, one after the other: each look has a price of its own, whatever it looks at.
+        return bool(texts) and self.suspects_text("\n".join(texts))
+
+    def suspects_text(self, text: str) -> bool:
+        """Say whether a rule's pattern may find something in *text*."""
+        for hint in self._hints:  # noqa: SIM110  a generator for any() would cost as much as most of them
+            if hint(text):
+                return True
+        return False
 
     def _is_wanted(self, key: object) -> bool:
         # A key of a class of its own may be anything: it gets the close look.
         if type(key) is not str or self._whole(key, (key,)) or any(rule.path[0] in {key, "*"} for rule in self._paths):
+            return True
+        if self.suspects_text(key):
             return True
         if len(self._harmless) < _MOST_KEYS:
             self._harmless.add(key)
@@ -206,9 +226,10 @@ class Redactor:
 
 
 _MOST_KEYS: Final = 4096
+_SHORTEST: Final = len(_RUN)
 _PATH_NAME_CHARS: Final = 200  # of a key, in the path of what is below it: each place there gets a copy
 _TYPES: Final = ("string", "str", "integer", "number", "boolean", "object", "array")
-_LEAVES: Final = frozenset({str, int, float, bool, NoneType, datetime, date, time})
+_LEAVES: Final = frozenset({int, float, bool, NoneType, datetime, date, time})
 
 
 def _items(container: dict[str, Any] | list[Any]) -> list[tuple[Any, Any]]:

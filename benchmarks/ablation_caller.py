@@ -33,7 +33,9 @@ from records import stock
 
 from ai_response_logging import AIResponseFormatter, AIResponseHandler, log_ai_response
 from ai_response_logging._libc import pwrite_holding
+from ai_response_logging._redaction_rules import rules_of
 from ai_response_logging.record import uuid7
+from ai_response_logging.redaction import Redactor
 
 _CALLS: Final = 200
 _FEW, _MANY = 50, 150
@@ -69,12 +71,14 @@ def _parts(handler: AIResponseHandler, folder: str) -> dict[str, Part]:
     def line(record: Record) -> bytes:
         return encoder.encode(made(record)).body
 
+    redactor = Redactor(rules_of(None))
     return {
         "nothing": Part(lambda _: None),
         "logging": Part(lambda record: bare.info("ai_response", extra=record)),
         "orjson": Part(orjson.dumps),
         "encode": Part(encoder.encode, made),
         "id": Part(lambda _: uuid7()),
+        "secrets": Part(redactor.suspects),
         "checksum": Part(zlib.crc32, line),
         "store": Part(lambda data: store(file, data, len(data), 0), line),
         "os.pwrite": Part(lambda data: os.pwrite(file, data, 0), line),
@@ -150,6 +154,7 @@ def _rows(cost: dict[str, float]) -> dict[str, float]:
         "`orjson.dumps` of the fields": cost["orjson"],
         "encode, beyond that: picking the fields, id, times, copies": cost["encode"] - cost["orjson"],
         "of it the id, within a millisecond": cost["id"],
+        "of it the look for secrets (`redact: [secrets]`)": cost["secrets"],
         "checksum (CRC-32)": cost["checksum"],
         "store (`pwrite` that keeps the interpreter lock)": cost["store"],
         "the same with `os.pwrite`, which does not keep it": cost["os.pwrite"],

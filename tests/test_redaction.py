@@ -51,7 +51,7 @@ AROUND = (
 def taken(fields: dict[str, Any], *rules: Any) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Return what is left of *fields* and what was taken; the quick look must have been right about it."""
     redactor = Redactor(rules_of(list(rules) or None))
-    suspected = redactor.suspects(fields, orjson.dumps(fields))
+    suspected = redactor.suspects(fields)
     left = orjson.loads(orjson.dumps(fields))
     entries = redactor.redact(left)
     assert suspected or not entries
@@ -273,7 +273,7 @@ def test_nothing_is_asked_for() -> None:
     assert rules_of(False) == rules_of([]) == ()
     assert [rule.name for rule in rules_of(None)] == ["secrets"]
     fields = {"api_key": SECRETS["groq"]}
-    assert not Redactor(()).suspects(fields, orjson.dumps(fields))
+    assert not Redactor(()).suspects(fields)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_the_quick_look_overlooks_nothing(fields: dict[str, Any]) -> None:
     except (TypeError, ValueError):  # a lone surrogate, or an integer that JSON has no room for
         return
     redactor = Redactor((BUILT_IN["secrets"], BUILT_IN["email"]))
-    suspected = redactor.suspects(fields, line)
+    suspected = redactor.suspects(fields)
     left = orjson.loads(line)
     entries = redactor.redact(left)
     assert suspected or not entries
