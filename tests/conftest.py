@@ -27,6 +27,10 @@ settings.register_profile("short", deadline=None)
 settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
+# A shell starts what is to run in the background with Ctrl-C ignored, and whoever a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture
 def log_path(tmp_path: Path) -> Path:
