@@ -38,6 +38,10 @@ class Cleaner:
     def __init__(self, redactor: Redactor, most_bytes: int = 0, keep: Callable[[bytes], str] | None = None) -> None:
         self._redactor, self._most_bytes, self._keep = redactor, most_bytes, keep
 
+    def become(self, other: Cleaner) -> None:
+        """Do from now on what *other* does: formatters hold on to this one."""
+        self.__dict__.update(other.__dict__)
+
     def message(self, message: Any, taken: _Taken) -> Any:
         """Return *message* as it may be kept; what was taken out of it is added to *taken*."""
         if type(message) is not str or not self._redactor.suspects_text(message):

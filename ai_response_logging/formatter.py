@@ -7,6 +7,7 @@ refuses, or would falsify, goes the careful way through :mod:`._plain`; nothing 
 
 from __future__ import annotations
 
+import copy
 import logging
 import marshal
 import os
@@ -40,7 +41,7 @@ from .record import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["STATUS_ATTRIBUTE", "AIResponseFormatter", "Head", "Status", "current_head"]
+__all__ = ["STATUS_ATTRIBUTE", "AIResponseFormatter", "Head", "Status", "cleaned_by", "current_head"]
 
 STATUS_ATTRIBUTE: Final = "ai_status"
 _IN_HEAD: Final = OWN_FIELDS | {"record_id", "event"}
@@ -125,6 +126,9 @@ class AIResponseFormatter(FieldsFormatter):
     Threads: any.
     """
 
+    cleaner: Cleaner = SECRETS_ONLY
+    """What goes over a record before anything keeps it; a handler of ours sets its own."""
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._host = _quoted(host_name())
@@ -141,8 +145,8 @@ class AIResponseFormatter(FieldsFormatter):
             self._own_pid, self._own_tail, self._own_lines = os.getpid(), tail_of(new_writer_id()), count()
         return seal(self.encode(record).body, self._own_tail, next(self._own_lines)).decode().removesuffix("\n")
 
-    def encode(self, record: logging.LogRecord, cleaner: Cleaner = SECRETS_ONLY) -> Encoded:
-        """Return *record* encoded, as *cleaner* leaves it; never raises for a value in it."""
+    def encode(self, record: logging.LogRecord) -> Encoded:
+        """Return *record* encoded, as :attr:`cleaner` leaves it; never raises for a value in it."""
         named: list[dict[str, str]] = []
         message = record.msg if type(record.msg) is str and record.args is _NO_ARGS else self._message_of(record, named)
         if self._is_plain and not _is_dict(record.msg):
@@ -160,31 +164,24 @@ class AIResponseFormatter(FieldsFormatter):
             fields = self._fields_by_options(known, message_dict, named)
             plan = _plan_of(fields)
         about = (record.levelname, record.name, message, _pid_of(record), record.threadName)
-        return self._encode(fields, plan, record.created, about, named, cleaner)
+        return self._encode(fields, plan, record.created, about, named)
 
-    def encode_fields(self, fields: dict[str, Any], head: Head, cleaner: Cleaner = SECRETS_ONLY) -> Encoded:
+    def encode_fields(self, fields: dict[str, Any], head: Head) -> Encoded:
         """
         Return *fields* encoded behind *head*, as the options want them.
 
         Args:
             fields: The application's fields; the dict is ours to change, its values are not.
             head: What stands before them.
-            cleaner: What goes over them before anything keeps them.
         """
         named: list[dict[str, str]] = []
         if not self._is_plain:
             given = {key: value for key, value in fields.items() if value is not None}
             fields = self._fields_by_options(_record_of(head), given, named)
-        return self._encode(fields, _plan_of(fields), head[0], head[1:], named, cleaner)
+        return self._encode(fields, _plan_of(fields), head[0], head[1:], named)
 
-    def _encode(  # noqa: PLR0917  once a record: no object only to hold them
-        self,
-        fields: dict[str, Any],
-        plan: _Plan,
-        created: float,
-        about: _About,
-        named: list[dict[str, str]],
-        cleaner: Cleaner,
+    def _encode(
+        self, fields: dict[str, Any], plan: _Plan, created: float, about: _About, named: list[dict[str, str]]
     ) -> Encoded:
         if plan.own:
             _set_aside(fields, plan.own)
@@ -200,12 +197,12 @@ class AIResponseFormatter(FieldsFormatter):
             quoted = b'"%b"' % record_id.encode("ascii")
         event = fields.pop("event", None) if plan.has_event else None
         taken: list[dict[str, str]] = []
-        circumstances = self._circumstances(about, event, named, taken, cleaner)
+        circumstances = self._circumstances(about, event, named, taken)
         text = None if named else _short_way(fields, plan)
         if text is not None:
-            text = cleaner.clean(text, fields, taken)
+            text = self.cleaner.clean(text, fields, taken)
         else:
-            text = cleaner.clean(self._careful_way(fields, named), None, taken)
+            text = self.cleaner.clean(self._careful_way(fields, named), None, taken)
         second, micro = divmod(micros, 1_000_000)
         before, between = _times_of(second)
         digits = b"%06d" % micro
@@ -223,7 +220,7 @@ class AIResponseFormatter(FieldsFormatter):
         return orjson.dumps(plain)
 
     def _circumstances(
-        self, about: _About, event: object, named: list[dict[str, str]], taken: list[dict[str, str]], cleaner: Cleaner
+        self, about: _About, event: object, named: list[dict[str, str]], taken: list[dict[str, str]]
     ) -> bytes:
         """Return what stands between a line's times and its fields; the same for nearly all lines of a thread."""
         level, logger, message, pid, thread = about
@@ -234,7 +231,7 @@ class AIResponseFormatter(FieldsFormatter):
                 pass
         made = b',"event":%b,"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b,' % (
             _quote(event if _is_given(event) else "response", "event", named), _name(level), _name(logger),
-            _quote(cleaner.message(message, taken), "message", named), self._host, pid, _name(thread),
+            _quote(self.cleaner.message(message, taken), "message", named), self._host, pid, _name(thread),
         )  # fmt: skip
         if (
             event is None
@@ -271,6 +268,15 @@ def _times_of(second: int) -> tuple[bytes, bytes]:
         before, between = b',"timestamp":"%b.' % date_and_time(second), b'Z","unix_timestamp":%d.' % second
         _second = (second, before, between)
     return before, between
+
+
+def cleaned_by(formatter: AIResponseFormatter, cleaner: Cleaner) -> AIResponseFormatter:
+    """Return *formatter* with *cleaner*, or a copy of it where it serves a handler with another one already."""
+    if formatter.cleaner is not cleaner:
+        if formatter.cleaner is not SECRETS_ONLY:
+            formatter = copy.copy(formatter)
+        formatter.cleaner = cleaner
+    return formatter
 
 
 def current_head(message: str, level: str, logger: str) -> Head:

@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ._cleaning import SECRETS_ONLY, Cleaner
 from ._fork import notice_fork
 from ._options import Options
 from ._pipeline import Pipeline, pipeline_on
 from ._prepared import PreparedRecord
 from .errors import ConfigError, ConfigWarning, DurabilityWarning
-from .formatter import STATUS_ATTRIBUTE, AIResponseFormatter, Status, current_head
+from .formatter import STATUS_ATTRIBUTE, AIResponseFormatter, Status, cleaned_by, current_head
 from .record import LOGGER_NAME, Encoded, default_log_path
 
 if TYPE_CHECKING:
@@ -62,23 +61,21 @@ class ResponseQueueHandler(logging.handlers.QueueHandler):
             )
             fmt = None
         self._encoder = fmt or AIResponseFormatter()
+        if self._pipeline is not None:
+            self._encoder = cleaned_by(self._encoder, self._pipeline.writer.cleaner)
         super().setFormatter(self._encoder)
-
-    @property
-    def _cleaner(self) -> Cleaner:
-        return self._pipeline.writer.cleaner if self._pipeline else SECRETS_ONLY
 
     def prepare(self, record: logging.LogRecord) -> PreparedRecord:
         """Return *record* with its line encoded: what is changed in its values after this call does not show."""
         notice_fork(record.process)
-        encoded = self._encoder.encode(record, self._cleaner)
+        encoded = self._encoder.encode(record)
         return PreparedRecord.of(record.__dict__ if self._pipeline else _portable(record, encoded), encoded)
 
     def prepare_fields(self, fields: dict[str, Any]) -> PreparedRecord:
         """Return *fields* as a prepared record, without a LogRecord."""
         head = current_head(_MESSAGE, "INFO", LOGGER_NAME)
         notice_fork(head.pid)
-        return PreparedRecord.of({}, self._encoder.encode_fields(fields, head, self._cleaner))
+        return PreparedRecord.of({}, self._encoder.encode_fields(fields, head))
 
     def enqueue(self, record: PreparedRecord) -> None:  # type: ignore[override]  # prepare() made it one
         """Hand *record* to the listener; write it here if the queue is full or nobody listens."""

@@ -29,7 +29,7 @@ from ._prepared import PreparedRecord
 from ._queue import MAX_BLOCK_BYTES, LineQueue
 from ._retry import pauses
 from .errors import AppendError, LockTimeoutError, WriteError
-from .formatter import AIResponseFormatter
+from .formatter import AIResponseFormatter, cleaned_by
 from .record import default_log_path
 from .stats import Snapshot, tell
 
@@ -74,6 +74,7 @@ class BatchFileHandler(CallerFileHandler):
         self.setFormatter(AIResponseFormatter())
         self.queue = LineQueue()
         self.is_owned = False
+        self.cleaner = cleaner_for(self.baseFilename, self.options)
         self.report: Callable[[Exception], None] = partial(tell, self)
         self._batching = False
         self.configure(self.options)
@@ -88,7 +89,7 @@ class BatchFileHandler(CallerFileHandler):
     def configure(self, options: Options) -> None:
         """Take *options* from the next write on."""
         self.options = options
-        self.cleaner = cleaner_for(self.baseFilename, options)
+        self.cleaner.become(cleaner_for(self.baseFilename, options))
         self.maxBytes, self.backupCount = options.max_bytes, options.backup_count
         self.queue.max_size, self.queue.max_bytes = options.queue_max_size, options.queue_max_bytes
         self.queue.batch_size = options.batch_size if options.flush_interval else 1
@@ -119,7 +120,7 @@ class BatchFileHandler(CallerFileHandler):
     def prepare(self, record: logging.LogRecord) -> PreparedRecord:
         """Return *record* with its line encoded."""
         formatter = self.formatter if isinstance(self.formatter, AIResponseFormatter) else AIResponseFormatter()
-        return PreparedRecord.of(record.__dict__, formatter.encode(record, self.cleaner))
+        return PreparedRecord.of(record.__dict__, cleaned_by(formatter, self.cleaner).encode(record))
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:

@@ -172,3 +172,24 @@ def test_the_callers_own_blobs_are_kept_beside_ours(tmp_path: Path) -> None:
     [record] = read_lines(tmp_path / "log.jsonl")
     assert record["metadata"] == {"caller.blobs": ["theirs"]}
     assert [entry["path"] for entry in record["blobs"]] == [["response"]]
+
+
+def test_one_formatter_on_two_handlers_serves_each_by_its_own_rules(tmp_path: Path) -> None:
+    """A dictConfig may name one formatter for both; one of a class of its own may override `encode` as it was."""
+
+    class Marking(AIResponseFormatter):
+        def encode(self, record: logging.LogRecord) -> Any:
+            record.marked = True
+            return super().encode(record)
+
+    formatter = Marking()
+    handlers = [
+        AIResponseHandler(tmp_path / f"{name}.jsonl", redact=rules) for name, rules in (("a", False), ("b", None))
+    ]
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        handler.handle(logging.makeLogRecord({"msg": "x", "question": KEY}))
+        handler.close()
+    [kept], [taken] = (read_lines(tmp_path / f"{name}.jsonl") for name in "ab")
+    assert (kept["question"], taken["question"]) == (KEY, "[redacted:secrets]")
+    assert kept["marked"] is taken["marked"] is True
