@@ -14,7 +14,7 @@ from datetime import date, datetime, time
 from types import NoneType
 from typing import Any, Final
 
-from ._redaction_rules import MARKS, Rule
+from ._redaction_rules import BUILT_IN, MARKS, Rule
 
 __all__ = ["MAX_NAMED", "Redactor"]
 
@@ -86,9 +86,9 @@ def _always(text: str) -> bool:  # noqa: ARG001  a hint like the others
     return True
 
 
-_HINTS: Final[Mapping[str, Callable[[str], bool]]] = {
-    "secrets": _may_hold_secrets,
-    "email": lambda text: "@" in text,
+_HINTS: Final[Mapping[tuple[tuple[str, int], ...], Callable[[str], bool]]] = {
+    BUILT_IN["secrets"].patterns: _may_hold_secrets,
+    BUILT_IN["email"].patterns: lambda text: "@" in text,
 }
 
 
@@ -106,7 +106,8 @@ class Redactor:
         self._rules = tuple(rules)
         self._paths = [rule for rule in rules if rule.path]
         self._named = [rule for rule in rules if rule.names]
-        self._hints = [_HINTS.get(rule.name, _always) for rule in rules if rule.patterns]
+        # By what a rule looks for, never by its name, which a person may have chosen.
+        self._hints = [_HINTS.get(rule.patterns, _always) for rule in rules if rule.patterns]
         self._always = _always in self._hints
         # Keys that no rule wants at the top of a record: applications use a few, again and again.
         self._harmless: set[str] = set()

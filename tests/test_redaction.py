@@ -268,6 +268,13 @@ def test_what_was_replaced_is_not_replaced_again() -> None:
     assert left == {"response": "[redacted:secrets]"}
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_rule_may_have_the_name_of_a_built_in_one(name: str) -> None:
+    """What is looked for decides how it is looked for: nothing is overlooked because of a name."""
+    left, _ = taken({"question": "card 1234"}, {"pattern": r"\d{4}", "name": name})
+    assert left == {"question": f"card [redacted:{name}]"}
+
+
 def test_nothing_is_asked_for() -> None:
     """``redact: false`` and an empty list mean it."""
     assert rules_of(False) == rules_of([]) == ()
