@@ -193,3 +193,14 @@ def test_one_formatter_on_two_handlers_serves_each_by_its_own_rules(tmp_path: Pa
     [kept], [taken] = (read_lines(tmp_path / f"{name}.jsonl") for name in "ab")
     assert (kept["question"], taken["question"]) == (KEY, "[redacted:secrets]")
     assert kept["marked"] is taken["marked"] is True
+
+
+@pytest.mark.parametrize("levels", [100, 252, 253, 254, 255, 300])
+def test_a_secret_however_deep_costs_no_record(levels: int) -> None:
+    """One level more than orjson writes at once: the record is kept, and clean."""
+    value: Any = KEY
+    for _ in range(levels):
+        value = [value]
+    line = AIResponseFormatter().format(logging.makeLogRecord({"msg": "x", "metadata": value}))
+    assert KEY not in line
+    assert json.loads(line)["message"] == "x"
