@@ -82,13 +82,18 @@ class AtExit:
         # (a second Ctrl-C, a manager that repeats its SIGTERM) cuts the time short, not the records.
         waiting = running
         while waiting:
+            behind = []
             for pipeline in waiting:
                 try:
                     left_s = max(0.0, deadline_s - time.monotonic())
-                    pipeline.flush(min(_FIRST_LOOK_S, left_s / len(waiting), pipeline.options.close_timeout))
+                    budget_s = min(_FIRST_LOOK_S, left_s / len(waiting), pipeline.options.close_timeout)
+                    if not pipeline.flush(budget_s):
+                        behind.append(pipeline)
                 except BaseException as error:  # noqa: BLE001  it is raised again below
                     thrown, deadline_s = error, min(deadline_s, time.monotonic() + _FIRST_LOOK_S)
-            waiting = [one for one in waiting if one.writer.has_waiting() and time.monotonic() < deadline_s]
+                    behind.append(pipeline)
+            # Not those in which something waits again: a daemon thread that logs without a pause would never let us go.
+            waiting = behind if time.monotonic() < deadline_s else []
         for pipeline in running:
             try:
                 pipeline.end(deadline_s)

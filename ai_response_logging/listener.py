@@ -348,9 +348,11 @@ class BatchQueueListener(logging.handlers.QueueListener):
 
     def _retire(self, queue: LineQueue, me: _Server, *, refused: bool) -> bool:
         # Decided under the queue's lock: a record is either seen by this thread, or finds that nobody listens and
-        # starts another.
+        # starts another. That is said before the last look: a thread that logs without a pause would else be waited
+        # for until the time is over.
         with queue.lock:
-            if not refused and not queue.empty():
+            if not refused and queue.listening and not queue.empty():
+                queue.listening = False
                 queue.wake()
                 return False
             self._end_listening(me)

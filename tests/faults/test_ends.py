@@ -8,6 +8,8 @@ import pytest
 from _children import PREAMBLE, Notes
 from helpers import assert_all_there_once, child_process, run_child
 
+from ai_response_logging import AIResponseHandler
+
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability")]
 
 # Nothing but the end brings these home: no batch is ever full, and no interval is ever over.
@@ -164,7 +166,39 @@ ready.wait()
 
     ids = ids_of(notes)
     assert sum(id_.startswith("daemon") for id_ in ids) >= 20
+    AIResponseHandler(log_path, durability="memory").close()  # what the end had no time for is in the journal
     assert_all_there_once(log_path, ids, others=True)
+
+
+@pytest.mark.parametrize("look", ["Pipeline.flush", "BatchQueueListener._retire"])
+def test_end_is_not_kept_waiting_by_a_thread_that_goes_on_logging(log_path: Path, notes: Notes, look: str):
+    """One more record comes each time that the end looks whether all is home; it ends before the 100th."""
+    kind, name = look.split(".")
+    code = f"""
+from ai_response_logging._pipeline import Pipeline
+from ai_response_logging.listener import BatchQueueListener
+wanted, logged = threading.Semaphore(0), threading.Semaphore(0)
+def work():
+    for number in range(100):
+        wanted.acquire()
+        log(f"late-{{number}}")
+        logged.release()
+threading.Thread(target=work, daemon=True).start()
+attach()
+log("first")
+original = {look}
+def one_more(*args, **options):
+    result = original(*args, **options) if {name == "flush"} else None
+    wanted.release()
+    logged.acquire(timeout=5)
+    return original(*args, **options) if result is None else result
+{kind}.{name} = one_more
+"""
+    run_child(PREAMBLE + code, log_path, notes.path, OPTIONS)
+
+    ids = [id_ for id_ in notes.ids() if id_.startswith("late")]
+    assert 0 < len(ids) < 20
+    assert_all_there_once(log_path, ["first", *ids])
 
 
 def test_end_with_the_log_refused_says_how_many_records_are_lost(log_path: Path, notes: Notes):
