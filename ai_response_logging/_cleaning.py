@@ -19,8 +19,10 @@ from .redaction import Redactor
 if TYPE_CHECKING:
     from ._options import Options
 
-__all__ = ["SECRETS_ONLY", "Cleaner", "cleaner_for"]
+__all__ = ["SECRETS_ONLY", "Cleaner", "Parts", "cleaner_for"]
 
+Parts = tuple[dict[str, Any], list[str], list[Any]]
+"""A record's fields, and which of their values are texts and containers; see :meth:`~.redaction.Redactor.suspects`."""
 _Taken = list[dict[str, str]]
 
 
@@ -49,16 +51,16 @@ class Cleaner:
             return message
         return self._redactor.text(message, ("message",), taken)
 
-    def clean(self, text: bytes, fields: dict[str, Any] | None, taken: _Taken) -> bytes:
+    def clean(self, text: bytes, parts: Parts | None, taken: _Taken) -> bytes:
         """
         Return *text*, a record's fields as JSON, as it may be kept.
 
         Args:
             text: An object.
-            fields: What it was made of; None where that is not what stands in it.
+            parts: What it was made of; None where that is not what stands in it.
             taken: What was taken out of other parts of the record.
         """
-        if taken or fields is None or self._redactor.suspects(fields):
+        if taken or parts is None or self._redactor.suspects(*parts):
             plain = orjson.loads(text)
             taken += self._redactor.redact(plain)
             if taken:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
-from ._cleaning import SECRETS_ONLY, Cleaner
+from ._cleaning import SECRETS_ONLY, Cleaner, Parts
 from ._formatter_options import NOT_EXTRA, FieldsFormatter, copy_of, created_us
 from ._plain import has_unfaithful_null, plain_fields
 from .record import (
@@ -198,11 +198,8 @@ class AIResponseFormatter(FieldsFormatter):
         event = fields.pop("event", None) if plan.has_event else None
         taken: list[dict[str, str]] = []
         circumstances = self._circumstances(about, event, named, taken)
-        text = None if named else _short_way(fields, plan)
-        if text is not None:
-            text = self.cleaner.clean(text, fields, taken)
-        else:
-            text = self.cleaner.clean(self._careful_way(fields, named), None, taken)
+        text, parts = (None, None) if named else _short_way(fields, plan)
+        text = self.cleaner.clean(self._careful_way(fields, named) if text is None else text, parts, taken)
         second, micro = divmod(micros, 1_000_000)
         before, between = _times_of(second)
         digits = b"%06d" % micro
@@ -309,10 +306,11 @@ class _Plan:
 
 
 class _Looks(NamedTuple):
-    """What of a record's fields must be looked at before they are encoded: by name, as their values' classes ask."""
+    """What of a record's fields must be looked at before they are kept: by name, as their values' classes ask."""
 
     unknown: tuple[str, ...]
     floats: tuple[str, ...]
+    texts: tuple[str, ...]
     containers: tuple[str, ...]
 
 
@@ -460,33 +458,35 @@ def _default(value: object) -> object:
     raise TypeError
 
 
-def _short_way(fields: dict[str, Any], plan: _Plan) -> bytes | None:
+def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tuple[None, None]:
     """Return *fields*, which are ours to change, as a JSON object; None where only the careful way is right."""
     kinds = tuple(map(type, fields.values()))
     try:
-        unknown, floats, containers = plan.looks.get(kinds) or _looks_at(fields, kinds, plan)
+        unknown, floats, texts, containers = plan.looks.get(kinds) or _looks_at(fields, kinds, plan)
         for name in unknown:
             del fields[name]
         for name in floats:
             if not -_INFINITY < fields[name] < _INFINITY:
-                return None
+                return None, None
+        own = []
         for name in containers:
             value = fields[name]
             try:
-                fields[name] = _own(value, _MOST_LEVELS)
+                fields[name] = copied = _own(value, _MOST_LEVELS)
             except RecursionError:
-                fields[name] = _inner(value)
-        return orjson.dumps(fields, _default, _OPTIONS)
+                fields[name] = copied = _inner(value)
+            own.append(copied)
+        return orjson.dumps(fields, _default, _OPTIONS), (fields, [fields[name] for name in texts], own)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
-        return None
+        return None, None
 
 
 def _looks_at(fields: dict[str, Any], kinds: tuple[type, ...], plan: _Plan) -> _Looks:
     """Return what of *fields*, whose values are of *kinds*, must be looked at, and remember it for the next record."""
     of = list(zip(fields, kinds, strict=True))
-    unknown, floats = (tuple(name for name, one in of if one is kind) for kind in (NoneType, float))
+    unknown, floats, texts = (tuple(name for name, one in of if one is kind) for kind in (NoneType, float, str))
     leaves = {NoneType, float, *_LEAVES}
-    looks = _Looks(unknown, floats, tuple(name for name, one in of if one not in leaves))
+    looks = _Looks(unknown, floats, texts, tuple(name for name, one in of if one not in leaves))
     if _KINDS.issuperset(kinds):  # a foreign class would be kept alive
         if len(plan.looks) >= _MOST_LOOKS:
             plan.looks.clear()

@@ -37,7 +37,7 @@ _WITH_LOW_LINE: Final = (
 )  # fmt: skip
 _WITH_NEITHER: Final = (b"AIza", b"AKI", b"ASIA", b"LTAI", b"eyJ")
 _HEX_DIGITS: Final = 32  # of Zhipu's keys, which have a point behind them
-_PARAMETER_HINTS: Final = ("key=", "token=", "secret=", "password=", "sig=", "signature=", "passwd=", "pwd=")
+_PARAMETER_HINTS: Final = (b"key=", b"token=", b"secret=", b"password=", b"sig=", b"signature=", b"passwd=", b"pwd=")
 
 
 def _may_hold_secrets(text: str) -> bool:
@@ -49,11 +49,11 @@ def _may_hold_secrets(text: str) -> bool:
     """
     if "@" in text and "://" in text:
         return True
-    if "=" in text and any(map(text.lower().__contains__, _PARAMETER_HINTS)):
-        return True
-    if len(text) < len(_RUN):
-        return False
     line = text.encode("ascii", "replace")
+    if "=" in text and ("&" in text or "?" in text or "\\u0026" in text):
+        has = line.lower().__contains__
+        if any(map(has, _PARAMETER_HINTS)):
+            return True
     runs = line.translate(_RUNS)
     at = runs.find(_RUN)
     while at >= 0:
@@ -67,7 +67,8 @@ def _may_hold_secrets(text: str) -> bool:
         if line[max(at - 7, 0) : at].lower().endswith((b"bearer ", b"basic ", b"ya29.")):
             return True
         at = runs.find(_RUN, end)
-    return b"PRIVATE KEY" in line
+    # One byte is found many times as fast as several, and capital letters like these are rare.
+    return b"V" in line and b"K" in line and b"PRIVATE KEY" in line
 
 
 def _begins_a_key(run: bytes) -> bool:
@@ -112,7 +113,9 @@ class Redactor:
         # Keys that no rule wants at the top of a record: applications use a few, again and again.
         self._harmless: set[str] = set()
 
-    def suspects(self, fields: Mapping[str, object]) -> bool:
+    def suspects(
+        self, fields: Mapping[str, object], texts: list[str] | None = None, containers: list[Any] | None = None
+    ) -> bool:
         """
         Say whether a record may hold something to take out; quick, and never no where :meth:`redact` would find it.
 
@@ -120,29 +123,26 @@ class Redactor:
 
         Args:
             fields: The record's, whose lists and dicts nobody else has.
+            texts: Those of its values that are texts; a list of ours. None where that is still to be found out.
+            containers: The same of its lists, its dicts and what else is no single value.
         """
         if self._always or not self._rules:
             return self._always
-        waiting: list[Any] = [fields]
-        texts: list[str] = []
-        while waiting:
-            container = waiting.pop()
+        if texts is None or containers is None:
+            texts, containers = [], [fields]
+        if not self._harmless.issuperset(fields) and any(map(self._is_wanted, fields)):
+            return True
+        while containers:
+            container = containers.pop()
+            values: Iterable[Any] = container
             if type(container) is dict:
                 if not self._harmless.issuperset(container) and any(map(self._is_wanted, container)):
                     return True
-                values: Iterable[Any] = container.values()
-            elif type(container) is list:
-                values = container
-            else:  # already JSON text, or of a class that only a close look tells
+                values = container.values()
+            elif type(container) is not list:  # already JSON text, or of a class that only a close look tells
                 return True
-            for value in values:
-                kind = type(value)
-                if kind is str:
-                    # Most texts are short names and numbers: what no hint would say yes to costs no call.
-                    if len(value) >= _SHORTEST or "=" in value or "@" in value:
-                        texts.append(value)
-                elif kind not in _LEAVES:
-                    waiting.append(value)
+            texts += [value for value in values if type(value) is str]
+            containers += [value for value in values if type(value) not in _LEAVES]
         # One text of all, one after the other: each look has a price of its own, whatever it looks at.
         return bool(texts) and self.suspects_text("\n".join(texts))
 
@@ -227,10 +227,9 @@ class Redactor:
 
 
 _MOST_KEYS: Final = 4096
-_SHORTEST: Final = len(_RUN)
 _PATH_NAME_CHARS: Final = 200  # of a key, in the path of what is below it: each place there gets a copy
 _TYPES: Final = ("string", "str", "integer", "number", "boolean", "object", "array")
-_LEAVES: Final = frozenset({int, float, bool, NoneType, datetime, date, time})
+_LEAVES: Final = frozenset({str, int, float, bool, NoneType, datetime, date, time})
 
 
 def _items(container: dict[str, Any] | list[Any]) -> list[tuple[Any, Any]]:

@@ -71,6 +71,10 @@ def _parts(handler: AIResponseHandler, folder: str) -> dict[str, Part]:
     def line(record: Record) -> bytes:
         return encoder.encode(made(record)).body
 
+    def values(record: Record) -> tuple[Record, list[str], list[Any]]:
+        containers = [value for value in record.values() if type(value) in {dict, list}]
+        return record, [value for value in record.values() if type(value) is str], containers
+
     redactor = Redactor(rules_of(None))
     return {
         "nothing": Part(lambda _: None),
@@ -78,7 +82,7 @@ def _parts(handler: AIResponseHandler, folder: str) -> dict[str, Part]:
         "orjson": Part(orjson.dumps),
         "encode": Part(encoder.encode, made),
         "id": Part(lambda _: uuid7()),
-        "secrets": Part(redactor.suspects),
+        "secrets": Part(lambda of_record: redactor.suspects(*of_record), values),
         "checksum": Part(zlib.crc32, line),
         "store": Part(lambda data: store(file, data, len(data), 0), line),
         "os.pwrite": Part(lambda data: os.pwrite(file, data, 0), line),

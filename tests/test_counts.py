@@ -103,13 +103,8 @@ def bare_and_encoded(record):
     orjson.dumps(record)
     bare.info("ai_response", extra=record)
 
-from ai_response_logging._redaction_rules import rules_of
-from ai_response_logging.redaction import Redactor
-redactor = Redactor(rules_of(None))
-
 for _ in range(2):
     part("limit", bare_and_encoded)
-    part("look", redactor.suspects)
     part("logger", lambda record: logger.info("ai_response", extra=record))
     part("function", lambda record: log_ai_response(**record))
 
@@ -222,7 +217,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, parts_library: Path) -> dict
     folder = tmp_path_factory.mktemp("callgrind")
     out = f"--callgrind-out-file={folder / 'out'}"
     valgrind = ["--tool=callgrind", "-q", "--instr-atstart=no", out, sys.executable]
-    options = json.dumps({**CRASH, "batch_size": 10_000, "redact": False})
+    options = json.dumps({**CRASH, "batch_size": 10_000})
     code, log = PREAMBLE + INSTRUCTIONS, folder / "log.jsonl"
     run_child(code, log, options, parts_library, python="valgrind", options=valgrind, timeout=110)
     found: dict[str, str] = {}
@@ -239,11 +234,9 @@ def test_a_record_costs_a_small_multiple_of_the_limit_in_instructions(parts: dic
     totals = {name: re.search(r"^totals: (\d+)", text, re.MULTILINE) for name, text in parts.items()}
     cost = {name: int(total[1]) for name, total in totals.items() if total is not None}
 
-    # On 3.11: 2.47 and 1.61, the same within a hundredth on a busy machine.
-    assert cost["logger"] <= 2.65 * cost["limit"], cost
-    assert cost["function"] <= 1.75 * cost["limit"], cost
-    # The look for secrets, on by default, comes on top: each character is looked up in a table, and each run searched.
-    assert cost["look"] <= 0.95 * cost["limit"], cost
+    # On 3.11: 3.26 and 2.42, the same within a hundredth on a busy machine; 0.73 of each is the look for secrets.
+    assert cost["logger"] <= 3.4 * cost["limit"], cost
+    assert cost["function"] <= 2.55 * cost["limit"], cost
 
 
 @pytest.mark.timeout(120)

@@ -352,6 +352,8 @@ def test_the_quick_look_overlooks_nothing(fields: dict[str, Any]) -> None:
         ("Bearer ya29.a0AfB_by-0123456789abcdefg", "Bearer [redacted:secrets]"),
         (r"https://h/v1?a=1\u0026key=abc\u0026b=2", r"https://h/v1?a=1\u0026key=[redacted:secrets]\u0026b=2"),
         ("https://h/v1?a=1&amp;key=abc", "https://h/v1?a=1&amp;key=[redacted:secrets]"),
+        (r"the rest of it is a=1\u0026key=abc", r"the rest of it is a=1\u0026key=[redacted:secrets]"),
+        ("the rest of it is a=1&key=abc", "the rest of it is a=1&key=[redacted:secrets]"),
         ("amqp://u:p@ss:w@h/db", "amqp://u:[redacted:secrets]@h/db"),
         ("取 https://h/v1?key=abc，然后保存。", "取 https://h/v1?key=[redacted:secrets]，然后保存。"),
         (r'{"u": "https://h/?key=abc\"}', r'{"u": "https://h/?key=[redacted:secrets]\"}'),
