@@ -476,7 +476,7 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
             except RecursionError:
                 fields[name] = copied = _inner(value)
             own.append(copied)
-        return orjson.dumps(fields, _default, _OPTIONS), (fields, [fields[name] for name in texts], own)
+        return orjson.dumps(fields, _default, _OPTIONS), (fields, [*map(fields.__getitem__, texts)], own)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None, None
 
