@@ -222,6 +222,7 @@ class Pipeline:
         if self.writer.turn.is_mine():  # a signal handler closes in the middle of our write: waiting would be for us
             budget_s = 0.0
         deadline_s = time.monotonic() + (self._close_budget_s() if budget_s is None else budget_s)
+        until = self.queue.position
         self.flush(deadline_s - time.monotonic())
         self.users.discard(user)
         if self.users:
@@ -231,8 +232,9 @@ class Pipeline:
             # What the thread was in the middle of, too: whoever opens a log only for a moment brings all home.
             left_s = max(0.0, deadline_s - time.monotonic())
             self.writer.tidy_up(lambda: time.monotonic() >= deadline_s, left_s)
-        if waiting := self.queue.qsize():
-            self._tell_what_is_left(user, waiting, self._stash(deadline_s))
+        # What other threads log meanwhile they see to themselves, or start the thread once more for it.
+        if (waiting := min(self.queue.qsize(), until - self.queue.consumed)) > 0:
+            self._tell_what_is_left(user, waiting, min(self._stash(deadline_s), waiting))
         self.writer.close_files(max(0.0, deadline_s - time.monotonic()))
         _exit.forget(self)
 

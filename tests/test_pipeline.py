@@ -186,6 +186,35 @@ def test_dropped_handlers_leave_no_pipeline_and_no_thread(log_path: Path):
     assert gone() is None
 
 
+def test_close_says_nothing_of_what_another_thread_logs_meanwhile(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A record that comes when the thread has ended starts it once more; it is not told as one that was left behind."""
+    handler = make(log_path)
+    told: list[object] = []
+    monkeypatch.setattr(handler, "handleError", told.append)
+    handler.submit(record("before"))
+    pipeline = handler._pipeline
+    stop, drain = pipeline.listener.stop, pipeline.writer.drain
+    go_on = threading.Event()
+
+    def stop_and_log(timeout: float | None = None) -> None:
+        stop(timeout)
+        # Nobody takes it off the queue until close() has looked at that.
+        monkeypatch.setattr(pipeline.writer, "drain", lambda **options: go_on.wait() and drain(**options))
+        other = threading.Thread(target=handler.submit, args=(record("meanwhile"),))
+        other.start()
+        other.join()
+        monkeypatch.setattr(pipeline.writer, "tidy_up", lambda *_: None)
+
+    monkeypatch.setattr(pipeline.listener, "stop", stop_and_log)
+    monkeypatch.setattr(pipeline.writer, "close_files", lambda _: go_on.set())
+    handler.close()
+    monkeypatch.undo()
+    handler.close()
+
+    assert told == []
+    assert_all_there_once(log_path, ["before", "meanwhile"])
+
+
 def test_handler_made_after_the_last_one_was_closed_is_a_writer_of_its_own(log_path: Path):
     """What a closed handler counted is not the next one's."""
     first = make(log_path)
