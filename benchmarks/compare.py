@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import picture
 import tables
 import worker
 from contenders import ENTRIES, LIMIT_LOGGER, LIMIT_WRITE, RIVAL
@@ -111,6 +112,16 @@ def rows(rounds: list[Round], names: list[str]) -> list[list[str]]:
     return made
 
 
+def bars(rounds: list[Round], names: list[str]) -> list[picture.Bar]:
+    """Return a bar for each contender, as :func:`rows` has them."""
+    made = []
+    for name in names:
+        if mine := [found[name] for found in rounds if name in found]:
+            p50, p95, p99 = (statistics.median(one["flat_us"][place] for one in mine) for place in range(3))
+            made.append(picture.Bar(name, p50, p95, p99, statistics.median(one["cpu_us"] for one in mine)))
+    return made
+
+
 def goal_rows(rounds: list[Round]) -> list[list[str]]:
     """Return a row for each goal that these rounds can judge."""
     made = []
@@ -139,7 +150,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="parts of names, with commas between them")
     parser.add_argument("--json", default="", help="append every measurement to this file, one JSON line each")
     parser.add_argument("--markdown", action="store_true", help="tables as Markdown")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/explanation/speed.md")
+    parser.add_argument("--write", action="store_true", help="put tables and picture into docs/explanation/")
     asked = parser.parse_args()
     names = [name for name in ENTRIES if not asked.only or any(part in name for part in asked.only.split(","))]
 
@@ -159,6 +170,7 @@ def main() -> int:
     print(text)
     if asked.write:
         tables.write_into(tables.PAGE, "comparison", text)
+        tables.PAGE.with_suffix(".svg").write_text(picture.draw(bars(rounds, names), tables.machine()), "utf-8")
     ours = [_verdict([found[name] for found in rounds if name in found]) for name in names if name.startswith("ours")]
     return int(any(verdict not in {"0/0/0", "-"} for verdict in ours))
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from helpers import ROOT, run_child
@@ -13,6 +14,7 @@ from helpers import ROOT, run_child
 BENCHMARKS = ROOT / "benchmarks"
 NAMES = (
     "worker", "contenders", "records", "scenarios", "growing", "tables", "growth", "acceptance", "compare", "ablation",
+    "picture",
 )  # fmt: skip
 
 
@@ -125,3 +127,21 @@ def test_ablation_names_what_each_part_of_a_call_costs() -> None:
     rows = dict(row.strip("| ").split(" | ", 1) for row in done.stdout.splitlines() if row.startswith("| "))
     assert float(rows["a call through the Logger"].split(" | ")[0]) > 0
     assert {"checksum (CRC-32)", "left of the function's"} <= rows.keys()
+
+
+def test_the_picture_shows_each_contender_in_its_place() -> None:
+    """It is an SVG whose dots stand further right the longer a call takes, ten times as long one decade on."""
+    import picture
+
+    names = ["limit: a & b", "ours <fast>", "somebody's"]
+    steps = (1.0, 10.0, 100.0)
+    bars = [picture.Bar(name, 10 * step, 20 * step, 50 * step, 30.0) for name, step in zip(names, steps, strict=True)]
+    drawn = picture.draw(bars, "x < y")
+    root = ElementTree.fromstring(drawn)  # noqa: S314  our own
+    texts = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    dots = [float(one.attrib["cx"]) for one in root.iter("{http://www.w3.org/2000/svg}circle")]
+
+    assert set(names) <= set(texts)
+    assert {"10 µs", "100 µs", "1 ms"} <= set(texts)
+    assert dots[2] - dots[1] == pytest.approx(dots[1] - dots[0], abs=0.2)
+    assert dots[1] > dots[0]
