@@ -275,7 +275,7 @@ class _Run:
             else:
                 os.link(part, name)  # fails where somebody has made such a file meanwhile
                 os.unlink(part)
-        sync_directory(os.path.dirname(self._out))
+        sync_directory(self._out)
 
 
 def _came_from_before(record: dict[str, Any]) -> bool:

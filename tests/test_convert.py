@@ -137,6 +137,24 @@ def test_a_failure_leaves_nothing_behind(log_path: Path, tmp_path: Path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == [log_path.name]
 
 
+def test_the_new_name_is_synced(log_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory that has the new file in it, so that both survive loss of power."""
+    log_path.write_bytes(line(V3))
+    (tmp_path / "place").mkdir()
+    synced: list[int] = []
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    convert_log(log_path, tmp_path / "place" / "out.jsonl")
+
+    out, place = ((tmp_path / name).stat().st_ino for name in ("place/out.jsonl", "place"))
+    assert synced == [out, place]
+
+
 def test_a_wrong_conversion_is_seen(log_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof reads what was written; one field lost in one record is no proof."""
     log_path.write_bytes(line(V2) + line(V3))
