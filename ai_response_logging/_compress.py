@@ -4,7 +4,7 @@ Turn a rotated file into a ``.gz`` outside the log's lock, so that a kill at any
 ``<file>.gz.part`` is written, synced and renamed to ``<file>.gz`` before the plain file goes. A part file is locked by
 whoever writes it; one that nobody locks is an orphan and is begun anew. Where both the plain and the compressed file
 stand, somebody was killed between the last two steps: the plain one goes only after the other has proved to hold the
-same bytes.
+same bytes. Not a :class:`._whole_file.WholeFile`: its part file has one name, which keeps others from the same work.
 """
 
 from __future__ import annotations

@@ -111,7 +111,11 @@ class JournalFiles:
         return self._marks.fileno()
 
     def _replace_marks(self, name: str, newest: Mark) -> None:
-        """Put a new mark file, with the *newest* mark in it, in the place of one that could not be synced."""
+        """
+        Put a new mark file, with the *newest* mark in it, in the place of one that could not be synced.
+
+        Not by a WholeFile: its one name is removed together with the journal, whoever was killed in between.
+        """
         unlink(f"{name}.new")
         with open_regular(f"{name}.new", os.O_RDWR, self._file_mode, like=self.directory) as file:
             start, slot = newest.slot()

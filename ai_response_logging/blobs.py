@@ -9,18 +9,16 @@ thousand times is one file.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from io import BufferedReader
-from itertools import count
 from typing import Any, Final
 
 from ._append import sync_file
-from ._paths import create_file, make_directory, sync_directory
+from ._paths import make_directory, sync_directory
+from ._whole_file import WholeFile
 from .errors import LogReadError
 
 __all__ = ["MARK", "BlobStore", "blob_path", "bring_back", "directory_of", "fault_of", "named_in", "set_apart"]
@@ -31,7 +29,6 @@ _CHUNK_BYTES: Final = 1 << 20
 _DIGITS: Final = frozenset("0123456789abcdef")
 _DIGEST_DIGITS: Final = 64
 _OTHER: Final = "it is not the text that was kept here: its SHA-256 is another one"
-_numbers = count()
 
 Path = tuple[str | int, ...]
 
@@ -101,18 +98,11 @@ class BlobStore:
         return False
 
     def _write(self, path: str, text: bytes) -> None:
-        # A name of its own for each try, and in the end a rename: whoever reads or is killed sees all of it or nothing.
-        making = f"{path}.{os.getpid()}-{threading.get_ident():x}-{next(_numbers)}.new"
-        try:
-            with create_file(making, os.O_WRONLY | os.O_CLOEXEC, self._file_mode, self._log) as file:
-                _write_all(file.fileno(), text)
-                if self._is_synced:
-                    sync_file(file.fileno())
-            os.replace(making, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(making)
-            raise
+        with WholeFile(path, mode=self._file_mode, like=self._log) as file:
+            file.write(text)
+            if self._is_synced:
+                file.sync()
+            file.take_name()
 
     def _sync(self, path: str) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -141,16 +131,6 @@ def _holds(descriptor: int, text: bytes) -> bool:
             return False
         left = left[len(found) :]
     return True
-
-
-def _write_all(descriptor: int, text: bytes) -> None:
-    left = memoryview(text)
-    while left:
-        # In pieces: the kernel takes at most 2 GiB at once, and a signal may come between two.
-        written = os.write(descriptor, left[:_CHUNK_BYTES])
-        if not written:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        left = left[written:]
 
 
 def set_apart(fields: dict[str, Any], most_bytes: int, size: int, keep: Callable[[bytes], str]) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import os
 import re
@@ -20,16 +19,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, tzinfo
 from enum import IntEnum
 from itertools import count
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from ._journal_read import Journalled, journal_lines
 from ._nested import native_of, to_nested
 from ._parse import parse_line
-from ._paths import sync_directory
 from ._shapes import has_older_shape, to_original, to_today
-from .errors import ConfigError, LogReadError
+from ._whole_file import Output
+from .errors import ConfigError
 from .reader import BadLine, LogSnapshot, StrPath, is_unfinished, lines_of, records_of
 from .record import default_log_path, new_writer_id, seal, tail_of
 
@@ -101,8 +100,9 @@ def convert_log(
         force: Replace a file at *out*; never one of the log's own.
 
     Raises:
-        ConfigError: *out* is there or is the log, or a line needs a time zone; nothing was written.
+        ConfigError: *out* is there, is the log or cannot be made, or a line needs a time zone; nothing was written.
         LogReadError: There is no such log, or it cannot be read.
+        OutputError: The disk is full, or refuses; *out* is as it was.
 
     Durability: Survives loss of power on return.
 
@@ -136,7 +136,7 @@ class _Run:
     def __init__(self, path: str, out: str, to: str, assume_timezone: tzinfo | None, *, force: bool) -> None:
         self._path, self._out, self._to, self._force = path, out, to, force
         self._assume_timezone = assume_timezone
-        self._part, self._bad_file = f"{out}.part", f"{out}.bad"
+        self._bad_file = f"{out}.bad"
         self._bad: list[BadLine] = []
         self._ways = array("B")
         self._hashes = array("Q")
@@ -150,16 +150,16 @@ class _Run:
         early = [line.line for line in found if not journalled.holds(line)]
         with LogSnapshot(self._path, missing_ok=bool(journalled.noted)) as snapshot:
             self._refuse_the_log_itself(snapshot)
-            try:
-                read = self._write(self._objects(snapshot, journalled, early))
-                equal, back = self._prove()
-                kept = self._keep_bad(snapshot)
-                self._name()
-            except BaseException:
-                for file in (self._part, f"{self._bad_file}.part"):
-                    with suppress(FileNotFoundError):
-                        os.unlink(file)
-                raise
+            with (
+                Output(self._out, replace=self._force) as out,
+                Output(self._bad_file, replace=self._force) as bad,
+            ):
+                read = self._write(out, self._objects(snapshot, journalled, early))
+                equal, back = self._prove(out)
+                kept = self._keep_bad(bad, snapshot)
+                if kept:
+                    bad.take_name()
+                out.take_name()
         return Conversion(
             self._out, self._to, len(self._ways), sum(map(bool, self._ways)), equal, read, back,
             sum(one.line > 0 for one in self._bad), kept, tuple(self._bad[:1000]),
@@ -174,7 +174,7 @@ class _Run:
 
     def _refuse_the_log_itself(self, snapshot: LogSnapshot) -> None:
         own = {file.identity for file in snapshot.files}
-        for name in (self._out, self._part, self._bad_file):
+        for name in (self._out, self._bad_file):
             with suppress(OSError):
                 status = os.stat(name)
                 if (status.st_dev, status.st_ino) in own:
@@ -199,16 +199,16 @@ class _Run:
         for line in journalled.left():
             yield _Object(_exactly(line), line, "journal", 0)
 
-    def _write(self, objects: Iterator[_Object]) -> str:
+    def _write(self, out: Output, objects: Iterator[_Object]) -> str:
         digest = hashlib.sha256()
-        with _written(self._part) as file:
-            for one in objects:
-                way, line = self._line_of(one)
-                canonical = _canonical(_essence(one.value) if way == _Way.TO_ORIGINAL else one.value)
-                digest.update(canonical)
-                self._hashes.append(_hash(canonical))
-                self._ways.append(way)
-                file.write(line)
+        for one in objects:
+            way, line = self._line_of(one)
+            canonical = _canonical(_essence(one.value) if way == _Way.TO_ORIGINAL else one.value)
+            digest.update(canonical)
+            self._hashes.append(_hash(canonical))
+            self._ways.append(way)
+            out.write(line)
+        out.finish()
         return digest.hexdigest()
 
     def _line_of(self, one: _Object) -> tuple[_Way, bytes]:
@@ -235,47 +235,35 @@ class _Run:
 
     # --- the proof ------------------------------------------------------------------------------------------------
 
-    def _prove(self) -> tuple[int, str]:
+    def _prove(self, out: Output) -> tuple[int, str]:
         """Read what was written, convert it back, and hash that; count what is equal."""
         digest, equal = hashlib.sha256(), 0
-        with _read(self._part) as file:
+        with out.reading() as file:
             for (_, line), way, expected in zip(lines_of(file), self._ways, self._hashes, strict=True):
                 canonical = _canonical(_back(_exactly(line), way))
                 digest.update(canonical)
                 equal += _hash(canonical) == expected
         return equal, digest.hexdigest()
 
-    # --- what cannot be read, and the end -------------------------------------------------------------------------
+    # --- what cannot be read --------------------------------------------------------------------------------------
 
-    def _keep_bad(self, snapshot: LogSnapshot) -> str:
-        """Copy bad lines as they are into a file of their own."""
+    def _keep_bad(self, out: Output, snapshot: LogSnapshot) -> str:
+        """Copy bad lines as they are into a file of their own, and return its name; none where there are none."""
         wanted: dict[str, set[int]] = {}
         for bad in self._bad:
             if bad.line:
                 wanted.setdefault(bad.file, set()).add(bad.line)
         if not wanted:
             return ""
-        with _written(f"{self._bad_file}.part", compressed=False) as out:
-            for file in snapshot.files:
-                if file.path not in wanted:
-                    continue
-                with suppress(EOFError, gzip.BadGzipFile), snapshot.open(file) as stream:
-                    for number, (_, line) in enumerate(lines_of(stream, file.end), 1):
-                        if number in wanted[file.path]:
-                            out.write(line + b"\n" if is_unfinished(line) else line)
-        return self._bad_file
-
-    def _name(self) -> None:
-        names = [(self._part, self._out)]
-        if os.path.exists(f"{self._bad_file}.part"):
-            names.insert(0, (f"{self._bad_file}.part", self._bad_file))
-        for part, name in names:
-            if self._force:
-                os.replace(part, name)
-            else:
-                os.link(part, name)  # fails where somebody has made such a file meanwhile
-                os.unlink(part)
-        sync_directory(self._out)
+        for file in snapshot.files:
+            if file.path not in wanted:
+                continue
+            with suppress(EOFError, gzip.BadGzipFile), snapshot.open(file) as stream:
+                for number, (_, line) in enumerate(lines_of(stream, file.end), 1):
+                    if number in wanted[file.path]:
+                        out.write(line + b"\n" if is_unfinished(line) else line)
+        out.finish()
+        return out.path
 
 
 def _came_from_before(record: dict[str, Any]) -> bool:
@@ -327,34 +315,3 @@ def _canonical(value: dict[str, Any]) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-class _written:  # noqa: N801  used like a function
-    """A new file that nobody else may read, synced at the end."""
-
-    def __init__(self, path: str, *, compressed: bool | None = None) -> None:
-        self._path = path
-        self._is_compressed = path.endswith(".gz.part") if compressed is None else compressed
-
-    def __enter__(self) -> BinaryIO:
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._raw = io.FileIO(descriptor, "wb")
-        self._file = io.BufferedWriter(self._raw)
-        self._zip = gzip.GzipFile(fileobj=self._file, mode="wb", mtime=0) if self._is_compressed else None
-        return cast("BinaryIO", self._zip or self._file)
-
-    def __exit__(self, *exc: object) -> None:
-        if self._zip is not None:
-            self._zip.close()
-        self._file.flush()
-        os.fsync(self._raw.fileno())
-        self._file.close()
-
-
-def _read(part: str) -> BinaryIO:
-    try:
-        return cast("BinaryIO", gzip.open(part) if part.endswith(".gz.part") else open(part, "rb"))
-    except OSError as error:
-        raise LogReadError(part, error.strerror or str(error)) from error

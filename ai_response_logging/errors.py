@@ -12,7 +12,8 @@ Every error and warning of this package, in one tree.
     │   └── LogPathError                    something that is not our log stands at its path
     ├── QueryError           (ValueError)   an SQL query cannot be run
     ├── RefusedError                        a record could not be held anywhere: its status is ``failed``
-    └── LogReadError                        a log cannot be read
+    ├── LogReadError                        a log cannot be read
+    └── OutputError                         what was made of a log could not be written
 
     Warning
     └── UserWarning
@@ -37,6 +38,7 @@ __all__ = [
     "LogPathError",
     "LogReadError",
     "MissingExtraError",
+    "OutputError",
     "QueryError",
     "RefusedError",
     "WriteError",
@@ -199,6 +201,27 @@ class LogReadError(AIResponseLoggingError):
 
     def __str__(self) -> str:
         return f"{self.path} cannot be read: {self.reason}"
+
+
+class OutputError(AIResponseLoggingError):
+    """
+    A file made of a log could not be written: the disk is full, or refuses.
+
+    Attributes:
+        path: The file.
+        reason: Why.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} could not be written: {self.reason}; the log is untouched and whole, and no half file was "
+            "left: make room or name another place, and run this again"
+        )
 
 
 class QueryError(AIResponseLoggingError, ValueError):

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_response_logging import blobs
+from ai_response_logging import _whole_file, blobs
 from ai_response_logging.blobs import MARK, BlobStore, blob_path, bring_back, directory_of, set_apart
 from ai_response_logging.errors import LogReadError
 
@@ -109,7 +109,8 @@ def test_synced_means_its_names_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """The bytes, the file's name, and those of the directories above it, also of a text that stood there already."""
     synced: list[str] = []
     monkeypatch.setattr(blobs, "sync_directory", lambda path: synced.append(os.path.relpath(path, tmp_path)))
-    monkeypatch.setattr(blobs, "sync_file", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")[-4:]))
+    for module in (_whole_file, blobs):
+        monkeypatch.setattr(module, "sync_file", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")[-4:]))
     log = tmp_path / "a.jsonl"
     digest = store_at(log, is_synced=True).keep(b"text")
     names = [

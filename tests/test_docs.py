@@ -39,7 +39,7 @@ Times are local, with their offset, or in UTC with `--utc`; they are read as loc
 | exit code | meaning |
 |---|---|
 | 0 | done, and all is well |
-| 1 | done, and what was found is not well: damage in a log, holes in a run, complaints about a file, something stayed |
+| 1 | not well: damage in a log, holes in a run, complaints about a file; something stayed, or the disk refused it |
 | 2 | used wrongly |
 | 3 | the log cannot be read |
 | 4 | an extra is missing; the message says how to install it |

@@ -18,6 +18,7 @@ from ai_response_logging.errors import (
     LogPathError,
     LogReadError,
     MissingExtraError,
+    OutputError,
     QueryError,
     RefusedError,
     WriteError,
@@ -38,6 +39,7 @@ EXAMPLES: list[tuple[Exception, tuple[str, ...]]] = [
     ),
     (QueryError("syntax error\nLINE 1: SELEC"), ("LINE 1", "syntax error")),
     (LogReadError("ai.jsonl", "it is a directory"), ("ai.jsonl", "it is a directory")),
+    (OutputError("out.jsonl", "No space left on device"), ("out.jsonl", "No space left", "no half file", "untouched")),
     (DurabilityWarning("no journal"), ("no journal",)),
     (ConfigWarning("not yet"), ("not yet",)),
 ]

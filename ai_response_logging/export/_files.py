@@ -1,21 +1,21 @@
-"""Output that is there whole or not at all, and the manifest beside it."""
+"""What an export writes: files of rows, a directory that is there whole or not at all, and the manifest beside it."""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from .._paths import sync_directory
-from ..errors import ConfigError
+from .._whole_file import Output
+from ..errors import ConfigError, OutputError
 
-__all__ = ["Manifest", "Output", "OutputFile", "directory_in_the_making", "hashed", "refuse_existing"]
+__all__ = ["Manifest", "OutputFile", "RowFile", "directory_in_the_making", "hashed", "refuse_existing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,72 +84,75 @@ def refuse_existing(path: str, *, force: bool) -> None:
         raise ConfigError(f"{path} is there already; choose another name, or --force to replace it")
 
 
-class Output:
+class RowFile(Output):
     """
-    A file in the making; it gets its name when all of it is there, and goes when something goes wrong.
+    An output of rows.
 
-    Args:
-        path: Its name; one that ends in ``.gz`` is compressed, always to the same bytes.
-
-    Threads: One at a time.
+    Attributes:
+        rows: Written so far.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path, self.rows = path, 0
-        self._making = f"{path}.{os.getpid()}.new"
-        # What is in the log is for few eyes, and so is what is made of it.
-        self._raw = os.fdopen(os.open(self._making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w+b")
-        self._stream: BinaryIO = self._raw
-        if path.endswith(".gz"):
-            self._stream = cast("BinaryIO", gzip.GzipFile("", "wb", 6, self._raw, mtime=0))
-
-    def write(self, data: bytes) -> None:
-        """Append *data*."""
-        self._stream.write(data)
+    def __init__(self, path: str, *, replace: bool) -> None:
+        super().__init__(path, replace=replace)
+        self.rows = 0
 
     def write_row(self, row: object) -> None:
         """Append *row* as one line of JSON."""
         self.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n")
         self.rows += 1
 
-    def close(self) -> OutputFile:
-        """Bring all of it to the disk, give it its name, and say what it is."""
-        if self._stream is not self._raw:
-            self._stream.close()
-        self._raw.flush()
-        os.fsync(self._raw.fileno())
-        self._raw.seek(0)
-        digest = hashlib.file_digest(self._raw, "sha256").hexdigest()
-        size = self._raw.tell()
-        self._raw.close()
-        os.replace(self._making, self.path)
-        sync_directory(self.path)
-        return OutputFile(self.path, self.rows, size, digest)
-
-    def discard(self) -> None:
-        """Leave nothing behind; fine after `close`, too."""
-        with contextlib.suppress(OSError, ValueError):
-            self._raw.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._making)
+    def described(self) -> OutputFile:
+        """Say what it is, once it is finished."""
+        return OutputFile(self.path, self.rows, self.size, self.sha256())
 
 
 @contextlib.contextmanager
 def directory_in_the_making(path: str) -> Iterator[str]:
-    """Give a directory that gets the name *path* when the block ends well, in the place of one that was there."""
-    making = f"{path}.{os.getpid()}.new"
-    os.mkdir(making, 0o700)
+    """
+    Give a directory that gets the name *path* when the block ends well, in the place of one that was there.
+
+    Killed in the instant between the two renames that this takes, what was there has the name ``<path>.<...>.old``.
+
+    Raises:
+        ConfigError: It cannot be made in that place.
+        OutputError: The disk refused; what was at *path* is as it was.
+
+    Durability: All that is in it, and its name, survive loss of power.
+    """
+    unique = f"{path}.{os.getpid()}-{os.urandom(4).hex()}"
+    making, before = f"{unique}.new", f"{unique}.old"
+    try:
+        os.mkdir(making, 0o700)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
     try:
         yield making
-        if os.path.lexists(path):
-            before = f"{path}.{os.getpid()}.old"
-            os.rename(path, before)
+        _sync_tree(making)
+        try:
+            if os.path.lexists(path):
+                os.rename(path, before)
             os.rename(making, path)
-            shutil.rmtree(before)
-        else:
-            os.rename(making, path)
+        finally:
+            if os.path.lexists(before) and not os.path.lexists(path):
+                os.rename(before, path)
+        sync_directory(path)
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
+        if os.path.isdir(before) and not os.path.islink(before):
+            shutil.rmtree(before, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(before)
+
+
+def _sync_tree(directory: str) -> None:
+    for folder, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(os.path.join(folder, "any"))
 
 
 def hashed(path: str) -> OutputFile:

@@ -8,10 +8,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any, Final
 
-from ..errors import MissingExtraError
-from ._files import Manifest, Output, directory_in_the_making, hashed
+from ..errors import MissingExtraError, OutputError
+from ._files import Manifest, RowFile, directory_in_the_making, hashed
 
 __all__ = ["COLUMNS", "flat_row", "write_csv", "write_parquet"]
 
@@ -80,7 +81,7 @@ def _moment(record: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-def write_csv(records: Iterable[Mapping[str, Any]], output: Output) -> None:
+def write_csv(records: Iterable[Mapping[str, Any]], output: RowFile) -> None:
     """
     Write *records* as CSV in UTF-8: a head, then one row each, text quoted as RFC 4180 has it.
 
@@ -108,6 +109,8 @@ def write_parquet(records: Iterable[Mapping[str, Any]], path: str, manifest: Man
 
     Raises:
         MissingExtraError: DuckDB is not installed.
+        ConfigError: The directory cannot be made.
+        OutputError: The disk is full, or refuses.
     """
     try:
         import duckdb
@@ -122,16 +125,10 @@ def write_parquet(records: Iterable[Mapping[str, Any]], path: str, manifest: Man
                 longest = max(longest, len(line))
                 file.write(line)
                 manifest.rows += 1
-        # DuckDB reads pieces of twice its largest object.
-        limit = f"{max(_MEMORY_BYTES, 8 * longest)}B"
-        with duckdb.connect(config={"memory_limit": limit, "temp_directory": making, "threads": 2}) as database:
-            for setting in ("autoinstall_known_extensions", "autoload_known_extensions", "preserve_insertion_order"):
-                database.execute(f"SET {setting} = false")
-            text = {name: _TEXT if kind == _JSON else kind for name, kind in COLUMNS.items()}
-            table = database.read_json(
-                rows, columns={"date": _TEXT, **text}, format="newline_delimited", maximum_object_size=longest
-            )
-            table.to_parquet(making, compression="zstd", partition_by=["date"], overwrite=True)
+        try:
+            _by_duckdb(duckdb, rows, making, longest)
+        except duckdb.IOException as error:  # its words for what the disk refuses
+            raise OutputError(path, str(error)) from error
         for name in os.listdir(making):
             if not name.startswith("date="):
                 os.unlink(os.path.join(making, name))
@@ -142,6 +139,19 @@ def write_parquet(records: Iterable[Mapping[str, Any]], path: str, manifest: Man
 
 _LEAST_OBJECT_BYTES: Final = 16 << 20
 _MEMORY_BYTES: Final = 512_000_000
+
+
+def _by_duckdb(duckdb: ModuleType, rows: str, directory: str, longest: int) -> None:
+    # DuckDB reads pieces of twice its largest object.
+    limit = f"{max(_MEMORY_BYTES, 8 * longest)}B"
+    with duckdb.connect(config={"memory_limit": limit, "temp_directory": directory, "threads": 2}) as database:
+        for setting in ("autoinstall_known_extensions", "autoload_known_extensions", "preserve_insertion_order"):
+            database.execute(f"SET {setting} = false")
+        text = {name: _TEXT if kind == _JSON else kind for name, kind in COLUMNS.items()}
+        table = database.read_json(
+            rows, columns={"date": _TEXT, **text}, format="newline_delimited", maximum_object_size=longest
+        )
+        table.to_parquet(directory, compression="zstd", partition_by=["date"], overwrite=True)
 
 
 def _for_few_eyes(name: str, flags: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, Final
 
 from ..blobs import bring_back
@@ -14,7 +15,7 @@ from ..reader import read_log
 from ..record import default_log_path
 from ._batch import batch_input, batch_output
 from ._conversation import Conversation
-from ._files import Manifest, Output, OutputFile, refuse_existing
+from ._files import Manifest, RowFile, refuse_existing
 from ._otel import log_requests
 from ._select import Selection, Selector
 from ._tables import write_csv, write_parquet
@@ -64,11 +65,13 @@ def export(
         force: Replace what is there.
 
     Raises:
-        ConfigError: There is no such format, the output is there already, or an option does not fit the format.
+        ConfigError: There is no such format, the output is there already or cannot be made, or an option does not fit
+            the format.
         LogReadError: The log cannot be read, or a text kept beside it is another than was logged.
         MissingExtraError: The format needs a package that is not installed.
+        OutputError: The disk is full, or refuses; what was there before is as it was.
 
-    Durability: Each file is synced and gets its name when it is whole; a failure leaves what was there before.
+    Durability: Each file is synced, and all get their names when all are whole; a failure leaves what was there before.
     Threads: Any; one output at a time.
 
     .. versionadded:: 0.1.0
@@ -86,12 +89,19 @@ def export(
     for name in names:
         refuse_existing(name, force=force)
     kept = _kept(path, filters, Selector(selection, needs_conversation=format in _CONVERSATIONS), manifest)
-    if format == "parquet":
-        write_parquet((record for record, _ in kept), out, manifest)
-        manifest.used = manifest.rows
-    else:
-        manifest.files = _write_files(names[:1] + names[2:], kept, preference or Preference(), validation, manifest)
-    _write_manifest(manifest, names[1])
+    with RowFile(names[1], replace=force) as beside:
+        if format == "parquet":
+            write_parquet((record for record, _ in kept), out, manifest)
+            manifest.used = manifest.rows
+            _write_manifest(manifest, beside)
+        else:
+            with ExitStack() as stack:
+                files = [stack.enter_context(RowFile(name, replace=force)) for name in (names[0], *names[2:])]
+                _write_files(files, kept, preference or Preference(), validation, manifest)
+                _write_manifest(manifest, beside)
+                for file in files:
+                    file.take_name()
+        beside.take_name()
     return manifest
 
 
@@ -130,33 +140,30 @@ def _kept(log: str, filters: Filters | None, selector: Selector, manifest: Manif
 
 
 def _write_files(
-    names: list[str],
+    outputs: list[RowFile],
     kept: Iterator[_Kept],
     preference: Preference,
     validation: float,
     manifest: Manifest,
-) -> list[OutputFile]:
-    outputs: list[Output] = []
-    try:
-        outputs += map(Output, names)
-        if manifest.format == "csv":
-            write_csv((record for record, _ in kept), outputs[0])
-            manifest.used = outputs[0].rows
-        elif manifest.format == "otel-json":
-            for request, count in log_requests(record for record, _ in kept):
-                outputs[0].write_row(request)
-                manifest.used += count
-        elif manifest.format in _BATCHES:
-            _write_batch(kept, outputs[0], manifest)
-        else:
-            for row, conversation in _training_rows(kept, preference, manifest):
-                outputs[validation > 0 and conversation.is_in(validation)].write_row(row)
-        manifest.rows = manifest.used if manifest.format == "otel-json" else sum(output.rows for output in outputs)
-        manifest.validation_rows = outputs[1].rows if validation else 0
-        return [output.close() for output in outputs]
-    finally:
-        for output in outputs:
-            output.discard()
+) -> None:
+    """Write and finish the *outputs*, and say in the *manifest* what they are."""
+    if manifest.format == "csv":
+        write_csv((record for record, _ in kept), outputs[0])
+        manifest.used = outputs[0].rows
+    elif manifest.format == "otel-json":
+        for request, count in log_requests(record for record, _ in kept):
+            outputs[0].write_row(request)
+            manifest.used += count
+    elif manifest.format in _BATCHES:
+        _write_batch(kept, outputs[0], manifest)
+    else:
+        for row, conversation in _training_rows(kept, preference, manifest):
+            outputs[validation > 0 and conversation.is_in(validation)].write_row(row)
+    for output in outputs:
+        output.finish()
+    manifest.rows = manifest.used if manifest.format == "otel-json" else sum(output.rows for output in outputs)
+    manifest.validation_rows = outputs[1].rows if validation else 0
+    manifest.files = [output.described() for output in outputs]
 
 
 def _training_rows(
@@ -176,7 +183,7 @@ def _training_rows(
             yield row, conversation
 
 
-def _write_batch(kept: Iterator[_Kept], output: Output, manifest: Manifest) -> None:
+def _write_batch(kept: Iterator[_Kept], output: RowFile, manifest: Manifest) -> None:
     for record, conversation in kept:
         row = _BATCHES[manifest.format](record, conversation)
         if row is None:
@@ -186,10 +193,6 @@ def _write_batch(kept: Iterator[_Kept], output: Output, manifest: Manifest) -> N
             output.write_row(row)
 
 
-def _write_manifest(manifest: Manifest, path: str) -> None:
-    output = Output(path)
-    try:
-        output.write(json.dumps(manifest.to_dict(), ensure_ascii=False, indent=2).encode() + b"\n")
-        output.close()
-    finally:
-        output.discard()
+def _write_manifest(manifest: Manifest, output: RowFile) -> None:
+    output.write(json.dumps(manifest.to_dict(), ensure_ascii=False, indent=2).encode() + b"\n")
+    output.finish()

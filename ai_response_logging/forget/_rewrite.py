@@ -3,7 +3,8 @@ One file of a log written anew without the records that are to be forgotten.
 
 The copy is made and synced beside the file while writers go on. Only its rename happens under their locks, behind a
 look whether anything has changed since: of the log itself, which grows, what has come since is added there. Killed at
-any instruction, the file is what it was or what it is to be, and a copy that is left over counts for nobody.
+any instruction, the file is what it was or what it is to be, and a copy that is left over counts for nobody. Not a
+:class:`.._whole_file.WholeFile`: it grows under the locks, and its one name lets the next run clear what a kill left.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from .. import __version__
+from .._whole_file import Output
 from ..blobs import bring_back
-from ..errors import ConfigError, LogReadError
-from ..export._files import Output, refuse_existing
+from ..errors import LogReadError
+from ..export._files import refuse_existing
 from ..filters import Filters
 from ..reader import BadLine, StrPath, read_log
 from ..record import default_log_path
@@ -74,6 +75,7 @@ def report(
     Raises:
         LogReadError: There is no such log, or it cannot be read.
         ConfigError: *out* is there already, or cannot be written.
+        OutputError: The disk is full, or refuses; *out* is as it was.
 
     Durability: The page has its name only when all of it is on the disk.
     Memory: 16 bytes a call, the cells of all runs, and 80 million characters of texts at most.
@@ -83,8 +85,7 @@ def report(
     path, out = default_log_path(log), os.fspath(out)
     refuse_existing(out, force=force)
     # Before the log is read, which may take long: a place that cannot be written is known at once.
-    output = _opened(out)
-    try:
+    with Output(out, replace=force) as output:
         bad_lines = _Noted(on_bad)
         now = datetime.now(zone).astimezone(zone)
         offset = now.utcoffset()
@@ -103,10 +104,9 @@ def report(
             "bad_lines": bad_lines.count,
         }
         output.write(page_of(head | data, title=title).encode())
-        size = output.close().bytes
-    finally:
-        output.discard()
-    return Report(out, size, data["records"], len(data["calls"]["calls"]), bad_lines.count)
+        output.finish()
+        output.take_name()
+    return Report(out, output.size, data["records"], len(data["calls"]["calls"]), bad_lines.count)
 
 
 class _Noted:
@@ -119,13 +119,6 @@ class _Noted:
         self.count += bad.line > 0
         if self._tell is not None:
             self._tell(bad)
-
-
-def _opened(out: str) -> Output:
-    try:
-        return Output(out)
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
 
 
 def _counted(
