@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Literal
 
-from ..errors import ConfigError, MissingExtraError
+from ..errors import ConfigError
+from ._extra import brought_by
 from ._recorder import Recorder
 from ._transport import decoder_of, record_async_client, record_client
 
-__all__ = ["RecordingClientFactory", "Starts", "recorder_of", "sdk_of"]
+__all__ = ["RecordingClientFactory", "Starts", "recorder_of"]
 
 Starts = Literal["streams", "all", "none"]
 
 _STARTS: Final = ("streams", "all", "none")
 _HTTP_LIBRARIES: Final = ("httpx", "httpx2")
-
-
-def sdk_of(package: str, extra: str) -> ModuleType:
-    """
-    Return the module *package*.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != package.partition(".")[0]:
-            raise  # it is there, and something that it needs is not: that has a message of its own
-        raise MissingExtraError(package, extra) from None
 
 
 @dataclass(frozen=True)
@@ -97,7 +82,7 @@ class RecordingClientFactory:
             raise ConfigError(f"client= is a finished client, and takes no further options; got {', '.join(options)}")
         made = client
         if client is None:
-            made = getattr(sdk_of(self.package, self.package), self.factory)(**options)
+            made = getattr(brought_by(self.package, self.package), self.factory)(**options)
         module = _library_of(type(made), "client=")
         is_async = isinstance(made, module.AsyncClient)
         if is_async != ("Async" in self.factory):

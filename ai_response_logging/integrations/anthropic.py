@@ -15,7 +15,8 @@ import math
 from typing import Any, Final
 
 from ._anthropic_middleware import middleware_for
-from ._clients import RecordingClientFactory, Starts, recorder_of, sdk_of
+from ._clients import RecordingClientFactory, Starts, recorder_of
+from ._extra import brought_by
 
 __all__ = ["recording_async_client", "recording_client", "recording_middleware"]
 
@@ -50,7 +51,7 @@ def recording_middleware(
 
     .. versionadded:: 0.1.0
     """
-    sdk = sdk_of("anthropic", "anthropic")
+    sdk = brought_by("anthropic", "anthropic")
     module, recorder = recorder_of(
         sdk,
         longest_pause_s=_LONGEST_PAUSE_S,

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import MissingExtraError
+from ._extra import brought_by
 from ._instrument import Switch
 from ._open_calls import OpenCalls
 from ._outcome import filtered_fields, known, usage_fields
@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
     from langchain_core.callbacks import BaseCallbackHandler as _Base
 else:
-    try:
-        from langchain_core.callbacks import BaseCallbackHandler as _Base
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "langchain_core":
-            raise
-        raise MissingExtraError("langchain-core", "langchain") from None
+    _Base = brought_by("langchain", "langchain_core.callbacks").BaseCallbackHandler
 
 __all__ = ["AIResponseCallbackHandler", "instrument", "uninstrument"]
 

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import MissingExtraError
+from ._extra import brought_by
 from ._instrument import Switch
 from ._litellm_streams import ReadStreams
 from ._open_calls import OpenCalls
@@ -28,12 +28,7 @@ from ._wire import Wire, mapping_of, question_fields
 if TYPE_CHECKING:
     from litellm.integrations.custom_logger import CustomLogger as _Base
 else:
-    try:
-        from litellm.integrations.custom_logger import CustomLogger as _Base
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "litellm":
-            raise
-        raise MissingExtraError("litellm", "litellm") from None
+    _Base = brought_by("litellm", "litellm.integrations.custom_logger").CustomLogger
 
 __all__ = ["AIResponseLogger", "instrument", "uninstrument"]
 
