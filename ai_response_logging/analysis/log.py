@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ..errors import LogReadError, MissingExtraError, QueryError
+from ..errors import LogReadError, QueryError
 from ..filters import Filters
 from ..reader import BadLine, StrPath
 from ..record import default_log_path
 from . import _questions
-from ._columns import lines_sql, literal, read_sql
+from ._columns import lines_sql, read_sql
+from ._database import connected, lock, require_duckdb
 from ._figures import Group, figures
 from ._guard import check_query
 from ._sources import Sources
@@ -109,7 +110,7 @@ class Log:
         self._only_journalled: dict[tuple[str, int], bytes] = {}
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._folder = ""
-        self._connect = _duckdb()
+        require_duckdb()
         self._sources = Sources(self.path)
         try:
             self._folder = tempfile.mkdtemp(prefix="ai-responses-")
@@ -145,16 +146,10 @@ class Log:
 
     def _begin(self) -> None:
         """Begin a database of nothing but views, locked."""
-        options = _options(self._memory_limit, self._threads, self._folder)
-        connection = self._connection = self._connect(":memory:", config=options)
-        connection.execute("SET TimeZone = 'UTC'")
+        self._connection = connected(self._memory_limit, self._threads, self._folder)
         self._places = self._sources.places()
         if self._locked:
-            # Nothing is read but the log's files, nothing is loaded, and nothing of this can be changed.
-            paths = ", ".join(map(literal, [*self._sources.paths.values(), self._beside]))
-            connection.execute(f"SET allowed_paths = [{paths}]")
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
+            lock(self._connection, [*self._sources.paths.values(), self._beside])
         self._define()
 
     def _follow(self) -> None:
@@ -374,28 +369,3 @@ class Log:
         result = self._duck.execute(_questions.groups(by, where))
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-
-
-def _duckdb() -> Any:
-    try:
-        import duckdb
-    except ImportError as error:
-        raise MissingExtraError("duckdb", "analysis") from error
-    return duckdb.connect
-
-
-def _options(memory_limit: str, threads: int | None, folder: str) -> dict[str, str]:
-    options = {
-        "memory_limit": memory_limit,
-        "temp_directory": os.path.join(folder, "spill"),
-        # Nothing is fetched or loaded behind the user's back, and no variable of the caller's becomes a table.
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "python_enable_replacements": "false",
-        # A log that grows is not read from what was cached of it, and its order is not worth the memory.
-        "enable_external_file_cache": "false",
-        "preserve_insertion_order": "false",
-    }
-    if threads is not None:
-        options["threads"] = str(threads)
-    return options
