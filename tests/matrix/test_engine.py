@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from helpers import child_process, read_lines, run_child
 
 from ai_response_logging import configure, log_ai_response
 from ai_response_logging.errors import ConfigError, LogReadError, MissingExtraError
-from ai_response_logging.matrix import CellDone, ModelSpec, Plan, run_plan
+from ai_response_logging.matrix import CellDone, ModelSpec, Plan, estimate_plan, run_plan, run_plan_async
 from ai_response_logging.matrix.cells import CellIndex, cells_of, deal
 from ai_response_logging.matrix.workers import _Worker
 from ai_response_logging.testing import LocalModelServer, Reply, SeenRequest
@@ -89,6 +90,26 @@ def kill_in_the_middle(cells: list[CellIndex], log_path: Path) -> Callable[[Seen
         return Reply(cut_after_bytes=0)
 
     return respond
+
+
+@pytest.mark.parametrize(
+    ("function", "without"),
+    [
+        (run_plan_async, {"on_drain"}),
+        (
+            estimate_plan,
+            {"processes", "durability", "config", "handler_options", "logger"} | {"on_start", "on_cell", "on_drain"},
+        ),
+    ],
+)
+def test_arguments_that_are_said_to_be_those_of_run_plan_are(function: Callable[..., object], without: set[str]):
+    """
+    Each is written out where a reader and an editor look for it, with the same default; none may go its own way.
+    """
+    theirs = inspect.signature(run_plan).parameters
+    ours = inspect.signature(function).parameters
+
+    assert dict(ours) == {name: one for name, one in theirs.items() if name not in without}
 
 
 def test_run_in_this_process_logs_every_cell_once(server: LocalModelServer, log_path: Path):
