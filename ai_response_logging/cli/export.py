@@ -33,6 +33,23 @@ Validation = Annotated[
     float,
     typer.Option(metavar="SHARE", help="This share of the prompts, chosen by their hash, goes into a second file."),
 ]
+KeepFailed = Annotated[bool, typer.Option("--keep-failed", help="Failed calls too.")]
+KeepIncomplete = Annotated[bool, typer.Option("--keep-incomplete", help="Answers cut off too.")]
+KeepRefusals = Annotated[bool, typer.Option("--keep-refusals", help="Answers that decline too.")]
+KeepDuplicates = Annotated[bool, typer.Option("--keep-duplicates", help="Repeated answers too.")]
+NearDuplicates = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Leave out what is so similar to one before: 0.5 to 0.999.", show_default=False),
+]
+MinChars = Annotated[int, typer.Option(help="Of the answer, at least.")]
+MaxChars = Annotated[int | None, typer.Option(help="Of prompt and answer together, at most.", show_default=False)]
+Everything = Annotated[bool, typer.Option("--everything", help="Leave nothing out, for tables of the log.")]
+Prefer = Annotated[str, typer.Option(metavar="FIELD", help="For pairs: the number that makes an answer better.")]
+PreferModel = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODEL", help="For pairs: models, the best first; give it twice or more.", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 @with_filters
@@ -42,31 +59,17 @@ def export(
     out: Out,
     filters: Filters,
     validation: Validation = 0.0,
-    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Failed calls too.")] = False,
-    keep_incomplete: Annotated[bool, typer.Option("--keep-incomplete", help="Answers cut off too.")] = False,
-    keep_refusals: Annotated[bool, typer.Option("--keep-refusals", help="Answers that decline too.")] = False,
-    keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Repeated answers too.")] = False,
-    near_duplicates: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", help="Leave out what is so similar to one before: 0.5 to 0.999.", show_default=False
-        ),
-    ] = None,
-    min_chars: Annotated[int, typer.Option(help="Of the answer, at least.")] = 1,
-    max_chars: Annotated[
-        int | None, typer.Option(help="Of prompt and answer together, at most.", show_default=False)
-    ] = None,
-    everything: Annotated[bool, typer.Option("--everything", help="Leave nothing out, for tables of the log.")] = False,
-    prefer: Annotated[
-        str, typer.Option(metavar="FIELD", help="For pairs: the number that makes an answer better.")
-    ] = "response_quality_score",
-    prefer_model: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODEL", help="For pairs: models, the best first; give it twice or more.", show_default=False
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    keep_failed: KeepFailed = False,
+    keep_incomplete: KeepIncomplete = False,
+    keep_refusals: KeepRefusals = False,
+    keep_duplicates: KeepDuplicates = False,
+    near_duplicates: NearDuplicates = None,
+    min_chars: MinChars = 1,
+    max_chars: MaxChars = None,
+    everything: Everything = False,
+    prefer: Prefer = "response_quality_score",
+    prefer_model: PreferModel = None,
+    force: Force = False,
     file: FileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -102,6 +105,12 @@ def export(
         validation=validation,
         force=force,
     )
+    _tell(manifest, as_json=as_json)
+    if not manifest.rows:
+        raise typer.Exit(EXIT_NOT_WELL)
+
+
+def _tell(manifest: Manifest, *, as_json: bool) -> None:
     if as_json:
         print_json(manifest.to_dict())
     else:
@@ -110,7 +119,6 @@ def export(
         print_error(left_out(manifest.log, manifest.bad_lines, manifest.log))
     if not manifest.rows:
         print_error("nothing was left to write; the reasons are above")
-        raise typer.Exit(EXIT_NOT_WELL)
 
 
 def _print(manifest: Manifest) -> None:

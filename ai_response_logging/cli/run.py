@@ -98,7 +98,7 @@ def run(
 
     Example: ai-responses run plan.yaml --processes 4
     """
-    from ..matrix import RunInterrupted, estimate_plan, load_plan, run_plan
+    from ..matrix import estimate_plan, load_plan
     from ..record import default_log_path
 
     if resume is not None and execution_id is not None:
@@ -115,17 +115,17 @@ def run(
         print_estimate(estimate_plan(plan, **which), plan, as_json=as_json)
         return
     again = f"ai-responses run {shlex.quote(str(plan_file))} --file {shlex.quote(path)} --resume"
+    _ask(plan, again, as_json=as_json, processes=processes, **which)
+
+
+def _ask(plan: Plan, again: str, *, as_json: bool, **options: Any) -> None:
+    """Run *plan*, show it, and say what became of it; *again* is the command that goes on with a run of that name."""
+    from ..matrix import RunInterrupted, run_plan
+
     view = RunView(again, to_stderr=as_json)
     try:
         with view:
-            result = run_plan(
-                plan,
-                **which,
-                processes=processes,
-                on_start=view.on_start,
-                on_cell=view.on_cell,
-                on_drain=view.on_drain,
-            )
+            result = run_plan(plan, **options, on_start=view.on_start, on_cell=view.on_cell, on_drain=view.on_drain)
     except RunInterrupted as ended:
         _report(ended.result, again, as_json=as_json)
         raise typer.Exit(_EXIT_INTERRUPTED) from None
