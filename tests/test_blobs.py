@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
+from helpers import run_child
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,6 +163,35 @@ def test_a_kill_in_the_middle_leaves_no_half_text_under_its_name(tmp_path: Path)
     assert [name.endswith(".new") for name in files_of(log)] == [True]
     digest = store_at(log).keep(b"x" * 5_000_000)
     assert Path(blob_path(str(log), digest)).stat().st_size == 5_000_000
+
+
+@pytest.mark.parametrize("durability", ["memory", "crash", "power"])
+@pytest.mark.parametrize("has_name", [False, True])
+def test_text_is_there_before_any_file_has_the_line_that_names_it(
+    tmp_path: Path, durability: str, *, has_name: bool
+) -> None:
+    """Killed in the instant before or behind the one in which the text gets its name, no line names what is not."""
+    log = tmp_path / "log.jsonl"
+    kill = f"""
+        import logging, os, sys
+        from ai_response_logging import AIResponseHandler
+        logger = logging.getLogger("test")
+        logger.addHandler(AIResponseHandler(sys.argv[1], durability=sys.argv[2], max_inline_bytes=1000))
+        real = os.replace
+        def replace(here, there):
+            if {has_name}:
+                real(here, there)
+            os.kill(os.getpid(), 9)
+        os.replace = replace
+        logger.error("x", extra={{"response": "text" * 20_000}})
+    """
+    run_child(kill, log, durability, expect=-signal.SIGKILL)
+
+    texts = [path for path in tmp_path.rglob("*") if path.is_file() and ".blobs" in str(path)]
+    assert len(texts) == 1
+    assert texts[0].name.endswith(".new") is not has_name
+    others = [path for path in tmp_path.rglob("*") if path.is_file() and path not in texts]
+    assert [path for path in others if MARK.encode() in path.read_bytes()] == []
 
 
 def test_what_is_not_there_stays_a_mark(tmp_path: Path) -> None:
