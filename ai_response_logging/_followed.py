@@ -64,7 +64,8 @@ class FollowedFile:
             self.idle_looks += 1
             return
         self._size, self.idle_looks = size, 0
-        if self._head and os.pread(self._descriptor, len(self._head), 0) != self._head:
+        # As much of its beginning as is still there: a small log that was cut back has less of it, and the same.
+        if not self._head.startswith(os.pread(self._descriptor, len(self._head), 0)):
             self.offset = 0  # emptied and written anew, as logrotate's copytruncate does
         elif size < self.offset:
             self.offset = size  # a writer has cut back what it could not append whole

@@ -259,6 +259,21 @@ def test_log_cut_back_to_whole_lines_shows_none_of_them_again(log_path: Path, fo
     assert ids(follower.look()) == names(3)
 
 
+def test_log_cut_back_behind_what_was_shown_goes_on_from_there(log_path: Path, follower: Follower):
+    """
+    A writer whose sync failed cuts whole lines off, too; what comes in their place is shown.
+    """
+    begin(follower, log_path, 0, 1)
+    with log_path.open("ab") as file:
+        file.write(lines(2, 3))
+    assert ids(follower.look()) == names(2, 3)
+    os.truncate(log_path, len(lines(0, 1)))
+    assert ids(follower.look()) == []
+    with log_path.open("ab") as file:
+        file.write(lines(4))
+    assert ids(follower.look()) == names(4)
+
+
 @pytest.mark.parametrize("is_seen_between", [True, False])
 def test_log_removed_and_made_anew_is_read_from_its_beginning(
     log_path: Path, follower: Follower, is_seen_between: bool
