@@ -12,8 +12,6 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..analysis._figures import ENDS
-
 __all__ = ["ChosenCalls", "clipped", "size_of", "text_of"]
 
 _TEXTS: Final = ("question", "response", "system", "error_message")
@@ -115,9 +113,7 @@ class ChosenCalls:
         self._seen = 0
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Look at *record*, if it ends a call."""
-        if record.get("event") not in ENDS:
-            return
+        """Look at *record*, which ends a call."""
         self._seen += 1
         if record.get("success") is not True:
             self._failed.add(record)

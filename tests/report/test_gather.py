@@ -59,6 +59,8 @@ def test_records_that_end_no_call_do_not_count() -> None:
     data = gather([call(1), call(2, event="start"), call(3, event="attempt", success=False)])
 
     assert (data["records"], data["failed"], len(data["calls"]["calls"])) == (1, 0, 1)
+    assert [one["record_id"] for one in data["calls"]["calls"]] == [call(1)["record_id"]]
+    assert (data["calls"]["records"], data["calls"]["failed"]) == (1, 0)
 
 
 def test_an_empty_log_makes_a_page(log_path: Path, tmp_path: Path) -> None:
