@@ -69,6 +69,25 @@ def test_no_secret_is_in_any_file(tmp_path: Path, durability: str) -> None:
     assert verify_log(tmp_path / "log.jsonl").whole
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [*({name: value} for name, value in EXTRA.items()), {"metadata": {"password": "geheim"}}, {"api_key": "geheim"}],
+    ids=str,
+)
+def test_a_secret_in_one_place_alone_is_found(tmp_path: Path, extra: dict[str, Any]) -> None:
+    """Nothing else in the record says that it needs the close look."""
+    handler = AIResponseHandler(tmp_path / "log.jsonl")
+    logger = logging.Logger("test")  # noqa: LOG001  nobody else has it
+    logger.addHandler(handler)
+    logger.info("said", extra=extra)
+    handler.close()
+
+    [record] = read_lines(tmp_path / "log.jsonl")
+    assert KEY.encode() not in all_bytes(tmp_path)
+    assert b"geheim" not in all_bytes(tmp_path)
+    assert {entry["rule"] for entry in record["redacted"]} == {"secrets"}
+
+
 def test_a_killed_process_leaves_no_secret_in_its_journal(tmp_path: Path) -> None:
     """What is in the journal is what would be in the log."""
     program = (

@@ -173,6 +173,20 @@ def test_each_selector_means_what_it_says(log_path: Path, selector: Selector, go
     assert verify_log(log_path).whole
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_start_in_an_older_file_goes_with_the_answer_that_says_whose_it_is(log_path: Path, *, dry_run: bool):
+    """
+    Files are read oldest first, and what a call is known by may come last.
+    """
+    old = Path(f"{log_path}.{STAMP.format(1)}")
+    old.write_bytes(line(0, None, call_id="c", event="start") + line(1, "bob"))
+    log_path.write_bytes(line(2, "bob") + line(3, call_id="c"))
+    report = forget(log_path, Selector(user_id="ann"), dry_run=dry_run)
+
+    assert report.files == {str(old): 1, str(log_path): 1}
+    assert dry_run or users(log_path) == {"bob": 2}
+
+
 def test_older_shapes_are_found_where_they_have_it(log_path: Path):
     """
     2.0 has it in its context, the oldest at the top; escapes of non-ASCII are read.
