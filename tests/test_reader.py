@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers import run_child
 
-from ai_response_logging import reader
+from ai_response_logging import _snapshot, reader
 from ai_response_logging._journal import Journal
 from ai_response_logging._options import Options
 from ai_response_logging._shapes import to_original
@@ -314,7 +314,7 @@ def test_rotation_while_the_files_are_opened_reads_each_byte_once(log_path: Path
     """
     write_ids(log_path.with_name(f"{log_path.name}.{EARLY}"), "a")
     write_ids(log_path, "b")
-    really_open, left = reader._open_for_reading, [1]
+    really_open, left = _snapshot._open_for_reading, [1]
 
     def rotate_first(name: str) -> int:
         if left and left.pop():
@@ -322,7 +322,7 @@ def test_rotation_while_the_files_are_opened_reads_each_byte_once(log_path: Path
             write_ids(log_path, "c")
         return really_open(name)
 
-    monkeypatch.setattr(reader, "_open_for_reading", rotate_first)
+    monkeypatch.setattr(_snapshot, "_open_for_reading", rotate_first)
 
     assert ids_in(log_path) == ["a", "b", "c"]
 
@@ -333,7 +333,7 @@ def test_numbered_files_that_shift_while_they_are_opened_are_read_once(log_path:
     """
     for name, one in ((f"{log_path.name}.2", "a"), (f"{log_path.name}.1", "b"), (log_path.name, "c")):
         write_ids(log_path.with_name(name), one)
-    really_open, left = reader._open_for_reading, [3]
+    really_open, left = _snapshot._open_for_reading, [3]
 
     def shift_at_the_third(name: str) -> int:
         left[0] -= 1
@@ -344,7 +344,7 @@ def test_numbered_files_that_shift_while_they_are_opened_are_read_once(log_path:
             write_ids(log_path, "d")
         return really_open(name)
 
-    monkeypatch.setattr(reader, "_open_for_reading", shift_at_the_third)
+    monkeypatch.setattr(_snapshot, "_open_for_reading", shift_at_the_third)
 
     assert ids_in(log_path) == ["a", "b", "c", "d"]
 
@@ -385,7 +385,7 @@ def test_more_files_than_are_held_open_are_all_read(log_path: Path, monkeypatch:
     """
     A log of very many files does not run out of descriptors: the oldest are opened one by one.
     """
-    monkeypatch.setattr(reader, "_HELD_FILES", 2)
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 2)
     for number in range(9):
         write_ids(log_path.with_name(f"{log_path.name}.2026010{number + 1}T000000.000000Z"), str(number))
     write_ids(log_path, "live")
@@ -407,7 +407,7 @@ def test_old_file_that_moved_before_it_was_opened_is_found_again(
     """
     Files opened late are known by what they are, not by their name.
     """
-    monkeypatch.setattr(reader, "_HELD_FILES", 1)
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 1)
     first, second = (log_path.with_name(f"{log_path.name}.{stamp}") for stamp in (EARLY, LATE))
     write_ids(first, "a")
     write_ids(second, "b")
@@ -428,7 +428,7 @@ def test_old_file_that_was_deleted_before_it_was_opened_is_an_error(log_path: Pa
     """
     What cannot be read any more is said, never passed over.
     """
-    monkeypatch.setattr(reader, "_HELD_FILES", 1)
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 1)
     second = log_path.with_name(f"{log_path.name}.{LATE}")
     write_ids(log_path.with_name(f"{log_path.name}.{EARLY}"), "a")
     write_ids(second, "b")
@@ -561,7 +561,7 @@ def test_files_that_never_stand_still_are_an_error(log_path: Path, monkeypatch: 
     A reader that cannot get a consistent view says so instead of guessing.
     """
     write_ids(log_path, "a")
-    really_open, count = reader._open_for_reading, iter(range(10_000))
+    really_open, count = _snapshot._open_for_reading, iter(range(10_000))
 
     def rename_each_time(name: str) -> int:
         descriptor = really_open(name)
@@ -569,8 +569,8 @@ def test_files_that_never_stand_still_are_an_error(log_path: Path, monkeypatch: 
         write_ids(log_path, "b")
         return descriptor
 
-    monkeypatch.setattr(reader, "_open_for_reading", rename_each_time)
-    monkeypatch.setattr(reader, "_SNAPSHOT_TRIES", 3)
+    monkeypatch.setattr(_snapshot, "_open_for_reading", rename_each_time)
+    monkeypatch.setattr(_snapshot, "_SNAPSHOT_TRIES", 3)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(LogReadError, match="try again"):
         next(read_log(log_path))
@@ -593,5 +593,5 @@ def test_a_log_that_is_made_between_two_looks_is_read(log_path: Path, monkeypatc
     """Listed before its writer made it, and asked about after that: it is there, and no stranger in its place."""
     looks = [[], *([str(log_path)] for _ in range(5))]
     log_path.write_text('{"a":1}\n')
-    monkeypatch.setattr(reader, "log_files", lambda _: looks.pop(0))
+    monkeypatch.setattr(_snapshot, "log_files", lambda _: looks.pop(0))
     assert list(read_log(log_path)) == [{"a": 1}]
