@@ -139,7 +139,7 @@ MUTANTS: Final = (
            "(self.flush_interval or _IDLE_S)", "3600.0",
            "tests/test_listener.py::test_lines_fewer_than_a_batch_go_out_when_the_interval_is_over"),
     Mutant("queued: on its way to the file (it comes while the thread ends)", "listener.py",
-           "if not refused and not queue.empty():", "if False:",
+           "if not refused and queue.listening and not queue.empty():", "if False:",
            "tests/test_listener.py::test_line_that_comes_while_the_listener_ends_keeps_it_from_ending"),
     Mutant("Nothing else to start: a fault of one handler does not end the thread", "listener.py",
            "except Exception as error:  # noqa: BLE001  foreign handlers raise anything", "except OSError as error:  #",
