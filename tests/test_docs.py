@@ -34,6 +34,9 @@ Colours and bars appear only on a terminal; `NO_COLOR` turns colours off, `FORCE
 A pipe closed early is no error.
 What acts on a terminal (escape sequences, bidirectional overrides) is not shown, and comes as an escape in JSON.
 Times are local, with their offset, or in UTC with `--utc`; they are read as local where they have no offset.
+Files that `convert`, `export` and `report` write have their names only when they are whole and on the disk.
+Killed, they leave at most `OUT.<...>.new`, which may be removed.
+Killed in just the wrong instant, `--force --format parquet` leaves what was there before as `OUT.<...>.old`.
 `ai-responses --install-completion` lets bash, zsh or fish complete commands, options, runs, records and presets.
 
 | exit code | meaning |
