@@ -52,6 +52,10 @@ class CallerFileHandler(JournallingFileHandler):
                 self._write_in_turn(record, deadline_s, outcome, may_wait=may_wait)
             else:
                 busy = _lock.busy((self.stream_lock, self.stream), timeout, self.baseFilename)
+                # To the queue also where there is no journal (any more): whoever ends the process sees to it then.
+                if may_wait and self.queue.put(record.body, replaced=record.replaced, record=record) is not None:
+                    self._note(busy)
+                    return
                 self._spill_or_refuse(record, f"the queue is full and the log was busy for {timeout:g} s: {busy}")
         finally:
             try:  # noqa: SIM105  a frame of Python before the call is where an exception from outside could fall
@@ -78,7 +82,10 @@ class CallerFileHandler(JournallingFileHandler):
             record.error = WriteError(f"{what}; its call interrupts a write")
             return
         try:
-            self.turn.acquire(threading.TIMEOUT_MAX)
+            if not self.turn.acquire(threading.TIMEOUT_MAX):  # only while the interpreter ends, see there
+                what = f"{self.baseFilename}: a record waits, and may not survive loss of power: {reason}"
+                record.error = WriteError(f"{what}; the interpreter has stopped the thread that writes")
+                return
             try:
                 self._append_waiting(self.queue.position, time.monotonic() + timeout)
             except FAULTS as error:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ._fork import notice_fork
+from ._lock import outlived
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +102,11 @@ class AtExit:
                 thrown, deadline_s = error, time.monotonic()
         if thrown is not None:
             raise thrown
+
+    def outlive_threads(self) -> None:
+        """While the interpreter ends: free what a thread held that it has stopped."""
+        if sys.is_finalizing():
+            self.lock = outlived(self.lock)
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the parent's threads are not here, and its hooks may not run here."""

@@ -13,7 +13,7 @@ import os
 import threading
 from contextlib import suppress
 
-from . import _append
+from . import _append, _lock
 from ._fork import forget_in_child
 from ._journal_format import (
     MARK_BYTES,
@@ -57,6 +57,10 @@ class JournalFiles:
     def after_fork_in_child(self) -> None:
         """Let go of the child's copy: its lock is the parent's, and would stay held for as long as the child lives."""
         self.close()
+
+    def outlive_threads(self) -> None:
+        """While the interpreter ends: free what a thread held that it has stopped."""
+        self._using = _lock.outlived(self._using)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)

@@ -7,12 +7,14 @@ What :class:`~._queue.LineQueue` inherits; its own module has the way of a line 
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ._group_sync import GroupSync
 from ._journal_format import Mark, seq_of
+from ._lock import outlived
 from .errors import LogPathError
 
 if TYPE_CHECKING:
@@ -61,6 +63,16 @@ class KeptLines:
         """Why lines are not kept, where they were to be; without frames, which would keep their locals alive."""
         self._mark_error: Exception | None = None
         self._syncs = GroupSync(self._sync_journal)
+
+    def outlive_threads(self) -> None:
+        """While the interpreter ends: free what threads held that it has stopped; see :func:`~._lock.outlived`."""
+        if not sys.is_finalizing():
+            return
+        self.lock, self._stashing = outlived(self.lock), outlived(self._stashing)
+        syncs, self._syncs = self._syncs, GroupSync(self._sync_journal)
+        self._syncs.durable_seq = syncs.durable_seq
+        if self.journal is not None:
+            self.journal.outlive_threads()
 
     # -- the journal
 

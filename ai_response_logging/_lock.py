@@ -40,6 +40,7 @@ __all__ = [
     "identity",
     "is_replaced",
     "lock_file_of",
+    "outlived",
     "standing",
     "takes_turn",
     "try_acquire",
@@ -89,6 +90,8 @@ class Turn:
 
     def acquire(self, timeout: float) -> bool:
         """Wait at most *timeout* seconds for the turn, and say whether it came."""
+        # Not to be taken over, unlike a lock (see outlived): its holder may have a write under way that nobody awaits.
+        timeout = 0.0 if sys.is_finalizing() else timeout
         return self._lock.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX)))
 
     def is_taken_here(self) -> bool:
@@ -107,6 +110,19 @@ class Turn:
         while self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001  as above
             self._lock.release()
         return False
+
+
+def outlived(lock: threading.RLock) -> threading.RLock:
+    """
+    Return *lock*, or a new one if a thread holds it that is no more: for the interpreter's last moments.
+
+    Its end stops daemon threads wherever they are, with what they hold, and only then do the last objects go, whose
+    ``__del__`` may log. Nobody else runs any more: a lock that is not ours and not free never will be.
+    """
+    if lock.acquire(blocking=False):
+        lock.release()
+        return lock
+    return threading.RLock()
 
 
 # When the attempts on a file began that have all been refused; whoever closes the file forgets it.

@@ -135,6 +135,8 @@ class Pipeline:
     def _take(self, record: PreparedRecord) -> None:
         """Take *record* on the queue if somebody listens and there is room, else to the file here and now."""
         queue = self.writer.queue
+        if _exit.begun:
+            self._outlive_threads()
         if not queue.listening and not self.listen():
             self.writer.write_now(record, self.options.caller_timeout, outcome="written", may_wait=True)
             self._see_to_the_last(record)
@@ -146,6 +148,10 @@ class Pipeline:
             self._write_unheard(record)
         elif _exit.begun:  # a thread that listens, but has not come to its end in time, may never write it
             self._see_to_the_last(record)
+
+    def _outlive_threads(self) -> None:
+        self.queue.outlive_threads()
+        _exit.outlive_threads()
 
     def _make_durable(self, record: PreparedRecord) -> None:
         """Return when *record*, which is taken, survives loss of power; where nothing can make it so, it has failed."""
@@ -179,11 +185,13 @@ class Pipeline:
     def get_stats(self) -> Snapshot:
         """Return the counters, all of one instant."""
         notice_fork()
+        self._outlive_threads()
         return {**self.writer.get_stats(), "worker_alive": self.listener.is_alive}
 
     def refuse(self, error: Exception, record_id: str = "") -> PreparedRecord:
         """Count a record that could not even be encoded as failed; return what became of it."""
         record = PreparedRecord.of({}, Encoded(b"", record_id, replaced=False))
+        self._outlive_threads()
         try:
             self.writer.refuse(record, f"it could not be encoded or stored ({type(error).__name__}: {text_of(error)})")
         except Exception:  # noqa: BLE001  the stack or the memory is full: count it, and tell it another time
@@ -196,6 +204,7 @@ class Pipeline:
     def flush(self, timeout: float | None = None) -> bool:
         """Bring what waits into the file, in at most *timeout* seconds, or what is left of ``close_timeout``."""
         notice_fork()
+        self._outlive_threads()
         budget_s = self._close_budget_s() if timeout is None else timeout
         deadline_s = time.monotonic() + budget_s
         done = self._flush_own(budget_s)
@@ -219,6 +228,7 @@ class Pipeline:
     def close(self, user: logging.Handler, budget_s: float | None = None) -> None:
         """End for *user*: bring home what waits, and end the thread if nobody else uses it."""
         notice_fork()
+        self._outlive_threads()
         if self.writer.turn.is_mine():  # a signal handler closes in the middle of our write: waiting would be for us
             budget_s = 0.0
         deadline_s = time.monotonic() + (self._close_budget_s() if budget_s is None else budget_s)

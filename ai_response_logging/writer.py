@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,7 @@ class BatchFileHandler(CallerFileHandler):
         """Write one record, with what waits before it; never raises."""
         try:
             notice_fork()
+            self.queue.outlive_threads()
             prepared = record if isinstance(record, PreparedRecord) else self.prepare(record)
             if self.queue.put(prepared.body, replaced=prepared.replaced, record=prepared) is None:
                 self.write_now(prepared, self.options.caller_timeout, outcome="written_sync")
@@ -222,8 +224,9 @@ class BatchFileHandler(CallerFileHandler):
             else:
                 return True
             wait_s = next(waits, None)
-            # Whoever interrupts its own append and flushes would wait for itself.
-            if wait_s is None or _left(deadline_s, 1.0) <= 0 or self.turn.is_mine():
+            # Whoever interrupts its own append and flushes would wait for itself; whoever flushes while the interpreter
+            # ends, for threads that it has stopped.
+            if wait_s is None or _left(deadline_s, 1.0) <= 0 or self.turn.is_mine() or sys.is_finalizing():
                 self._note(fault)
                 return False
             self.retried += 1
