@@ -118,6 +118,23 @@ class Journal(JournalFiles):
         if seq >= self.next_seq:
             self._position, self._follows, self.next_seq = self._position + size, seq + 1, seq + 1
 
+    def keep_flat(self, line: bytes, seq: int) -> bool:
+        """
+        Store *line*, number *seq*, where :meth:`keep` has failed for want of stack; say whether it is stored.
+
+        Needs no more stack than numbering a line does, so that one which has its number is not left without.
+        """
+        if seq != self._follows or self._position + len(line) > SEGMENT_BYTES:
+            return False
+        try:
+            if os.pwrite(self._descriptor, line, self._position) != len(line):
+                return False
+        except OSError:
+            return False
+        if seq >= self.next_seq:  # as in keep()
+            self._position, self._follows, self.next_seq = self._position + len(line), seq + 1, seq + 1
+        return True
+
     def _write(self, line: bytes, size: int) -> bool:
         """Write *line* at our position; False if it did not fit."""
         began_s = time.perf_counter()

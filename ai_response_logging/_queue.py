@@ -105,12 +105,14 @@ class LineQueue(KeptLines):
             # finds the record taken and numbered, or neither.
             self._lines[_BEHIND], self._seq, record.line = new, seq + 1, line
             self._bytes, self.encode_errors = (self._bytes if waiting else 0) + size, self.encode_errors + replaced
-            if self.keeper is not None:
+            if (keeper := self.keeper) is not None:
                 try:
-                    self._keep(self.keeper, line, seq, force=force)
-                except Exception as error:  # noqa: BLE001  a full stack too: it waits in memory, as without a journal
-                    self.keeper, self.journal_error = None, error
-                    error.__traceback__ = error.__context__ = None  # as without_frames, without a call
+                    self._keep(keeper, line, seq, force=force)
+                except Exception as error:  # noqa: BLE001  a full stack too
+                    # One that was taken is kept, however full the stack; else it waits in memory, as without a journal.
+                    if isinstance(error, OSError) or not keeper.keep_flat(line, seq):
+                        self.keeper, self.journal_error = None, error
+                        error.__traceback__ = error.__context__ = None  # as without_frames, without a call
             if waiting + 1 == (self.max_size >> 2 if self.is_gathering else self.batch_size):
                 # Not self.wake(): with the stack nearly full a call could raise, of a record that is taken already.
                 try:  # noqa: SIM105  the same

@@ -46,6 +46,34 @@ def test_killed_after_its_calls_returned_all_records_come_home_once(log_path: Pa
     assert_all_home(log_path, notes)
 
 
+def test_recursion_that_logs_until_the_stack_is_full_and_is_killed_keeps_what_was_accepted(
+    log_path: Path, notes: Notes
+):
+    """A call that has just enough stack to take its record has enough to keep it as well."""
+    code = """
+attach(batch_size=10_000, flush_interval=1000)
+
+def deeper(name):
+    record = logger.makeRecord("ai_responses", 20, "", 0, "deep", (), None, extra={"record_id": name})
+    handler.handle(record)
+    os.write(_notes, b'{"pid": 1, "id": "%b", "status": "%b"}\\n' % (name.encode(), record.ai_status.encode()))
+    deeper(name + "x")
+
+for start in "abc":
+    try:
+        deeper(start)
+    except RecursionError:
+        pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run_child(PREAMBLE + code, log_path, notes.path, "{}", expect=-signal.SIGKILL)
+
+    run_child(PREAMBLE + "attach(); handler.close()", log_path, notes.path.with_name("none"), "{}")
+    assert len(notes.ids("queued")) > 300
+    # Others: where a call has returned, and there was no stack to note it.
+    assert_all_there_once(log_path, notes.ids("queued"), others=True)
+
+
 def test_killed_under_load_while_the_listener_writes_loses_nothing(log_path: Path, notes: Notes):
     """SIGKILL at a random moment between appends, marks and stores, several times over, adopters included."""
     for round_number in range(6):
