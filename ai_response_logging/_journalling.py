@@ -10,6 +10,7 @@ import errno
 import itertools
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._adopt import Orphan, has_journals, orphans
@@ -103,8 +104,13 @@ class JournallingFileHandler(SharedFileHandler):
         full stack) fell into the store. Where the disk refuses, only the listener tries again, now and then.
         """
         error = self.queue.journal_error
-        if not isinstance(error, LogPathError) and getattr(error, "errno", None) in {None, errno.EBADF}:
-            self.open_journal()
+        if isinstance(error, LogPathError) or getattr(error, "errno", None) not in {None, errno.EBADF}:
+            return
+        if not self.open_journal() and self._opens_journal == threading.get_ident():
+            # A signal handler that has interrupted the opening, and may never let it go on (os._exit, a kill): what it
+            # logs goes to the log at once.
+            with suppress(*FAULTS):
+                self.attempt(self.options.caller_timeout)
 
     def _look_for_journal(self) -> None:
         if self.queue.keeper is not None:

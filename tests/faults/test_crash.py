@@ -46,6 +46,37 @@ def test_killed_after_its_calls_returned_all_records_come_home_once(log_path: Pa
     assert_all_home(log_path, notes)
 
 
+@pytest.mark.parametrize("end", ["os._exit(9)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_signal_handler_that_logs_while_the_journal_is_opened_and_ends_the_process_loses_nothing(
+    log_path: Path, notes: Notes, end: str
+):
+    """What a handler logs is kept although the opening that it interrupts never comes to its end."""
+    code = f"""
+from ai_response_logging import _journalling
+attach(batch_size=10_000, flush_interval=1000)
+log("first")
+handler.close()  # as somebody's dictConfig does; the next record opens the journal again
+
+def on_signal(*_):
+    log("last words")
+    {end}
+
+def interrupted(*arguments, **named):
+    _journalling.Journal = real
+    signal.raise_signal(signal.SIGTERM)
+
+handler._pipeline.writer.tidy_up = lambda *_: True  # the listener is not so quick as to open it meanwhile
+signal.signal(signal.SIGTERM, on_signal)
+real, _journalling.Journal = _journalling.Journal, interrupted
+log("interrupted")
+"""
+    run_child(PREAMBLE + code, log_path, notes.path, "{}", expect=None)
+
+    run_child(PREAMBLE + "attach(); handler.close()", log_path, notes.path.with_name("none"), "{}")
+    assert notes.ids("queued", "written") == ["first", "last words"]
+    assert_all_there_once(log_path, notes.ids(), others=True)
+
+
 def test_recursion_that_logs_until_the_stack_is_full_and_is_killed_keeps_what_was_accepted(
     log_path: Path, notes: Notes
 ):
