@@ -131,6 +131,15 @@ class AIResponseHandler(logging.Handler):
                 self.close()
                 raise
 
+    def createLock(self) -> None:  # noqa: N802  the parent's name
+        """
+        Have no lock of `logging`'s own: what is behind us has its own, held for moments.
+
+        `logging.shutdown` holds it while it flushes and closes, which takes `logging`'s module lock at its end; a
+        dictConfig in another thread holds that one, and would wait for this.
+        """
+        self.lock = None
+
     @property
     def filename(self) -> str:
         """The absolute path of the log."""

@@ -186,6 +186,33 @@ def test_dropped_handlers_leave_no_pipeline_and_no_thread(log_path: Path):
     assert gone() is None
 
 
+def test_shutdown_in_one_thread_and_dict_config_in_another_do_not_wait_for_each_other(log_path: Path):
+    """`logging.shutdown` closes handlers under their locks, dictConfig takes it under `logging`'s. Ours has none."""
+    code = """
+import logging, sys, threading, weakref
+from ai_response_logging import AIResponseHandler
+handler = AIResponseHandler(sys.argv[1])
+handler.handle(logging.makeLogRecord({"msg": "m", "record_id": "a"}))
+configuring = threading.Event()
+def configure():
+    with logging._lock:
+        configuring.set()
+        handler.acquire()
+        handler.release()
+close = handler._pipeline.close
+def close_beside_it(*args):
+    close(*args)
+    threading.Thread(target=configure).start()
+    configuring.wait()
+handler._pipeline.close = close_beside_it
+logging.shutdown([weakref.ref(handler)])
+handler._pipeline.close = close
+"""
+    run_child(code, log_path)
+
+    assert_all_there_once(log_path, ["a"])
+
+
 def test_close_says_nothing_of_what_another_thread_logs_meanwhile(log_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A record that comes when the thread has ended starts it once more; it is not told as one that was left behind."""
     handler = make(log_path)
