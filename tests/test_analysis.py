@@ -415,11 +415,18 @@ def test_without_duckdb_the_error_says_how_to_get_it(log: Path, monkeypatch: pyt
 # --- hostile questions -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small(log_path: Path) -> Any:
-    """A log of one line, open."""
-    log_path.write_bytes(of_today(1) + b"\n")
-    with open_log(log_path) as table:
+@pytest.fixture(scope="module")
+def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of one line, in a folder of its own."""
+    log = tmp_path_factory.mktemp("small") / "ai_responses.jsonl"
+    log.write_bytes(of_today(1) + b"\n")
+    return log
+
+
+@pytest.fixture(scope="module")
+def small(small_log: Path) -> Any:
+    """Open it for all questions, since opening takes longest: what one of them changes, it would tell itself."""
+    with open_log(small_log) as table:
         yield table
 
 
@@ -463,19 +470,26 @@ HOSTILE = [
 ]
 
 
+def files_in(*folders: Path) -> dict[Path, bytes]:
+    """Return what stands in each file below *folders*."""
+    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("query", HOSTILE)
-def test_a_hostile_question_reads_and_writes_nothing_else(small: Log, tmp_path: Path, query: str) -> None:
+def test_a_hostile_question_reads_and_writes_nothing_else(
+    small: Log, small_log: Path, tmp_path: Path, query: str
+) -> None:
     """No file is written, the log stays, no other file is read, no variable of the caller's is seen."""
     other, out = tmp_path / "other.csv", tmp_path / "out"
     other.write_text("secret\n1\n")
     hidden_from_sql = __import__("pytest")  # a name that a replacement scan would look for
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     (opened,) = small._sources.paths.values()
+    before = files_in(tmp_path, small_log.parent)
 
     with pytest.raises((QueryError, duckdb.Error)):
         small.sql(query.format(log=opened, out=out, other=other)).fetchall()
 
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert files_in(tmp_path, small_log.parent) == before
     assert small.sql("SELECT count(*) FROM records").fetchall() == [(1,)]
     assert hidden_from_sql is pytest
 
