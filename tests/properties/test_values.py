@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import pytest
 from helpers import read_lines
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ai_response_logging._plain import plain_fields
@@ -210,6 +210,7 @@ def test_what_json_can_hold_reads_back_equal(read: Any, metadata: dict[str, Any]
     Kept means equal to what was logged: nothing replaced, nothing named.
     """
     record = read(line_of({"metadata": metadata, "question": "why?"}))
+    assume("redacted" not in record)  # a key such as APIKEY, which Hypothesis finds in our source, is no subject here
 
     assert record["metadata"] == metadata
     assert "encode_errors" not in record
@@ -233,6 +234,7 @@ def test_what_is_replaced_is_named_and_nothing_else_changes(read: Any, good: Any
     Beside a bad value the good ones read back equal, and only the bad one is named, with its path.
     """
     record = read(line_of({"good": good, "metadata": {"list": [good, bad]}}))
+    assume("redacted" not in record)  # as above
 
     assert record["good"] == record["metadata"]["list"][0] == good
     assert [one["path"] for one in record["encode_errors"]] == ["metadata.list[1]"]
