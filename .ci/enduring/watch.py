@@ -42,6 +42,8 @@ class Bound(NamedTuple):
     share: float = 0.0
     least_s: float = 0.0
     """Of a shorter run nothing is asked."""
+    of_reader: bool = True
+    """Whether it is asked of the reader, too."""
 
     def holds(self, before: float, last: float) -> bool:
         """Say whether the curve is flat."""
@@ -54,8 +56,11 @@ BOUNDS: Final = (
     # object kept for every second of them is too many.  What was seen without a leak: 40 and 0.1 MiB up or down.
     Bound("objects", median, 100.0),
     Bound("malloc'ed MiB", median, 0.25),
-    # Resident, less what malloc keeps for the next time.
-    Bound("in use MiB", median, 1.0),
+    # Resident, less what malloc keeps for the next time.  In the middle of a pass, where most samples fall, the reader
+    # has a few kB for each file and each writer of the log, and both become more all the while: of 220,000 records in
+    # 559 files by 898 writers 21.0 MiB, of 383,000 in 1,088 by 1,378 22.3, and the same again in each further pass.
+    # What it has between two passes, the two above say.
+    Bound("in use MiB", median, 1.0, of_reader=False),
     # glibc gives each thread that allocates beside others an arena, and each of these keeps what the largest piece of
     # work took (compressing, bringing home: about 1 MiB): it goes up in steps until all have done such work.  That this
     # comes to an end takes a while to be seen.
@@ -122,7 +127,8 @@ def steep(curves: dict[str, list[Sample]]) -> list[str]:
             thirds = [bound.of(part) for part in (values[:size], values[size:-size] or values, values[-size:])]
             text = f"{bound.name:<15}{name:<10}" + " ->".join(f"{one:>10.1f}" for one in thirds)
             print(text)
-            if curve[-1].at_s >= bound.least_s and not bound.holds(*thirds[1:]):
+            is_asked = curve[-1].at_s >= bound.least_s and (bound.of_reader or name != "reader")
+            if is_asked and not bound.holds(*thirds[1:]):
                 found.append(f"{text}: more than {bound.share:.0%} + {bound.plus:g}")
     return found
 
