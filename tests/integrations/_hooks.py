@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import re
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -16,22 +13,6 @@ from ._sdks import KEY, Sdk, steady
 from ._situations import QUESTION, TEXT, Situation
 
 _UNSTEADY = re.compile(r"time taken=[\d.]+|127\.0\.0\.1:\d+")
-
-
-@contextlib.contextmanager
-def connections_closed() -> Iterator[None]:
-    """At the end close what the library has opened: it keeps clients, out of reach, for whoever asks there again."""
-    before = _open_sockets()
-    yield
-    for left in _open_sockets():
-        if left not in before:
-            left.close()
-
-
-def _open_sockets() -> list[socket.socket]:
-    gc.unfreeze()  # what is frozen is in no list
-    found = [one for one in gc.get_objects() if issubclass(type(one), socket.socket)]
-    return [one for one in found if one.fileno() >= 0]
 
 
 class _Hooked(Sdk):

@@ -12,7 +12,7 @@ import pytest
 from ai_response_logging import ConfigError
 from ai_response_logging.testing import LocalModelServer
 
-from ._hooks import Differs, LangChain, check_records, connections_closed, told
+from ._hooks import Differs, LangChain, check_records, told
 from ._play import play
 from ._sdks import KEY, is_installed
 from ._situations import GOOD, QUESTION, SITUATIONS, Situation
@@ -30,13 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _connections_closed() -> Iterator[None]:
-    """Leave none of the library's connections behind."""
-    with connections_closed():
-        yield
 
 
 @pytest.fixture

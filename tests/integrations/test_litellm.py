@@ -16,7 +16,7 @@ from helpers import read_lines, run_child
 from ai_response_logging import ConfigError
 from ai_response_logging.testing import LocalModelServer, Reply
 
-from ._hooks import Differs, EndsWith, LiteLLM, check_records, connections_closed, told
+from ._hooks import Differs, EndsWith, LiteLLM, check_records, told
 from ._play import play
 from ._sdks import KEY, is_installed
 from ._situations import GOOD, QUESTION, SITUATIONS, TEXT, Situation
@@ -45,13 +45,6 @@ def _threads_of_litellm() -> None:
     together = threading.Barrier(pool._max_workers)
     for started in [pool.submit(together.wait, 30) for _ in range(pool._max_workers)]:
         started.result()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _connections_closed() -> Iterator[None]:
-    """Leave none of the library's connections behind."""
-    with connections_closed():
-        yield
 
 
 @pytest.fixture
