@@ -50,7 +50,8 @@ def size(characters: int, count: int) -> Result:
         called_s = time.perf_counter() - wall_s
         stage.one.flush()
         cpu_s = time.process_time() - cpu_s
-        line = (os.stat(stage.path).st_size - began_at) / count
+        apart = sum(one.stat().st_size for one in Path(f"{stage.path}.blobs").rglob("*") if one.is_file())
+        line = (os.stat(stage.path).st_size - began_at + apart) / count
         found = {
             "bytes": line, "cpu_us": cpu_s / count * 1e6, "call_us": called_s / count * 1e6,
             "cpu_ns_per_byte": cpu_s / count / line * 1e9, "memory_mb": max(0.0, _peak_mb() - before),

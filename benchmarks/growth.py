@@ -55,7 +55,7 @@ AXES: Final = [
     Axis(
         "record size, bytes", [200, 1000, 4000, 16_000, 64_000, 250_000, 1_000_000, 4_000_000], 6, _size,
         {
-            "bytes": "line, bytes", "cpu_us": "CPU, µs a record", "call_us": "call, µs",
+            "bytes": "line and texts set apart, bytes", "cpu_us": "CPU, µs a record", "call_us": "call, µs",
             "cpu_ns_per_byte": "CPU, ns a byte", "memory_mb": "memory, MB",
         },
         {"cpu_ns_per_byte": 3.0},
