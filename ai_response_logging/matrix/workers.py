@@ -70,6 +70,10 @@ class _Failed(str):
     __slots__ = ()
 
 
+class _Drained(NamedTuple):
+    """A worker has been told to start no more cells, and will not."""
+
+
 class _Through(NamedTuple):
     """A worker has come to its end: it has asked all its cells, or starts no more of them for this reason."""
 
@@ -97,7 +101,7 @@ def run_workers(
         orders: What each is to do.
         on_cell: Called with each cell when it has been asked and logged.
         line: Where somebody may say that the workers are to start no more cells, or to stop.
-        on_drain: Called when they have been told to start no more.
+        on_drain: Called when they have been told to start no more, and each that runs has said that it will not.
 
     Raises:
         AIResponseLoggingError: No worker could set its logging up, and nothing has been asked.
@@ -146,6 +150,7 @@ def _follow(
                 worker.drain("refused")
         on_cell(cell)
 
+    is_told = False
     open_ones = {worker.progress: worker for worker in workers if not worker.is_over}
     while open_ones:
         for progress in multiprocessing.connection.wait([*open_ones, line.receiver], _LOOK_AGAIN_S):
@@ -155,10 +160,13 @@ def _follow(
             elif line.receiver.recv_bytes() == b"stop":
                 raise asyncio.CancelledError
             else:
+                is_told = True
                 for worker in workers:
                     worker.drain(INTERRUPTED)
-                on_drain()
         open_ones = {progress: worker for progress, worker in open_ones.items() if not worker.has_ended()}
+        if is_told and all(worker.has_drained for worker in open_ones.values()):
+            is_told = False
+            on_drain()
 
 
 def _see_off(workers: Sequence[_Worker], deadline_s: float) -> None:
@@ -178,6 +186,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.number = number
         self.is_over = False
+        self.has_drained = False
+        """Whether it has said that it starts no more cells."""
         self._is_through = False
         self.stop_reason: str | None = None
         self.refusal: AIResponseLoggingError | None = None
@@ -207,6 +217,8 @@ class _Worker:
             self.refusal, self._failure = message, str(message)
         elif isinstance(message, _Failed):
             self._failure = str(message)
+        elif isinstance(message, _Drained):
+            self.has_drained = True
         elif isinstance(message, _Through):
             self._is_through, self.stop_reason = True, message.stop_reason
 
@@ -301,11 +313,15 @@ async def _ask_until_stopped(orders: Orders, schedule: Schedule, progress: Conne
     assert this_task is not None  # noqa: S101  # asyncio.run made it
     runner = CellRunner(orders.plan, schedule, execution_id=orders.execution_id, on_cell=progress.send)
 
+    def drain(reason: str) -> None:
+        runner.drain(reason)
+        _tell(progress, _Drained())  # in the loop's thread, as the cells are: nothing else writes into this pipe
+
     def watch() -> None:
         with contextlib.suppress(RuntimeError):  # all done meanwhile, the loop is closed
             with contextlib.suppress(EOFError, OSError):
                 while True:
-                    loop.call_soon_threadsafe(runner.drain, control.recv_bytes().decode())
+                    loop.call_soon_threadsafe(drain, control.recv_bytes().decode())
             loop.call_soon_threadsafe(this_task.cancel)
 
     threading.Thread(target=watch, name="ai-responses-control", daemon=True).start()
