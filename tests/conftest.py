@@ -27,6 +27,10 @@ settings.register_profile("short", deadline=None)
 settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
+# A child whose files may not grow, or whose disk is full, would leave half of what it compiles of a module, and whoever
+# imports that one later would fail at it: importlib does not look whether all of it was written.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
 # A shell starts what is to run in the background with Ctrl-C ignored, and whoever a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
