@@ -34,6 +34,7 @@ __all__ = [
     "Encoded",
     "ResponseFields",
     "checksum",
+    "crc32_of",
     "date_and_time",
     "default_log_path",
     "logged_at",
@@ -270,7 +271,7 @@ def tail_of(writer_id: str) -> bytes:
     return b',"writer_id":%b,"seq":' % orjson.dumps(writer_id)
 
 
-def seal(body: bytes, tail: bytes, seq: int) -> bytes:
+def seal(body: bytes, tail: bytes, seq: int, begun: int | None = None) -> bytes:
     """
     Return *body* as a finished line: with its writer, its number, its checksum and its newline.
 
@@ -278,19 +279,23 @@ def seal(body: bytes, tail: bytes, seq: int) -> bytes:
         body: A JSON object in UTF-8 without its closing brace.
         tail: The writer, see :func:`tail_of`.
         seq: The line's number within its writer, from 0.
+        begun: What :func:`crc32_of` says of the body, where that is known.
     """
     number = b"%b%d" % (tail, seq)
-    return b'%b%b,"checksum":"%08x"}\n' % (body, number, zlib.crc32(number, _crc32(body)))
+    value = zlib.crc32(number, crc32_of(body) if begun is None else begun)
+    return b"".join((body, number, b',"checksum":"%08x"}\n' % value))
 
 
 _HELD_BYTES: Final = 5 << 10
 
 
-def _crc32(data: bytes) -> int:
+def crc32_of(data: bytes) -> int:
     """Return the CRC-32 of *data* without giving up the interpreter lock, as :func:`zlib.crc32` does for more bytes."""
-    value = zlib.crc32(data[:_HELD_BYTES])
-    for start in range(_HELD_BYTES, len(data), _HELD_BYTES):
-        value = zlib.crc32(data[start : start + _HELD_BYTES], value)
+    if len(data) <= _HELD_BYTES:
+        return zlib.crc32(data)
+    value, whole = 0, memoryview(data)
+    for start in range(0, len(data), _HELD_BYTES):
+        value = zlib.crc32(whole[start : start + _HELD_BYTES], value)
     return value
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ai_response_logging import _queue
 from ai_response_logging._prepared import PreparedRecord
 from ai_response_logging._queue import LineQueue
 from ai_response_logging.formatter import AIResponseFormatter
@@ -171,6 +172,55 @@ def test_whatever_happens_room_and_order_are_as_in_a_plain_list(steps: list[str]
 
     assert real.head() == [one.line for one in model]
     assert real.consumed + real.counted["failed"] + real.qsize() == real._seq
+
+
+# --- coming to the lock ------------------------------------------------------------------------------------------
+
+
+def test_who_finds_somebody_waiting_for_the_lock_waits_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads in line at a lock cost two changes of threads a record; whoever comes looks again in a moment instead."""
+    waiting, looks, is_third, may_go_on = LineQueue(), [], threading.Event(), threading.Event()
+    first = threading.Thread(target=waiting.put, args=(b'{"n":0',), daemon=True)
+    second = threading.Thread(target=waiting.put, args=(b'{"n":1',), daemon=True)
+
+    def look_again(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            is_third.set()
+            may_go_on.wait(60)
+
+    monkeypatch.setattr(_queue.time, "sleep", look_again)
+    with waiting.lock:
+        first.start()
+        while waiting._arrived is None:  # until it is on its way to the lock
+            pass
+        second.start()
+        assert is_third.wait(60)
+    first.join(60)
+    may_go_on.set()
+    second.join(60)
+
+    assert len(looks) == 3
+    assert numbers(waiting.head()) == [0, 1]
+    assert waiting._arrived is None
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_flag_that_is_wrong_holds_nobody_up_for_long(is_ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception from outside leaves it standing; amid our own change there is nobody to wait for."""
+    waiting, looks = LineQueue(), []
+    waiting._arrived = PreparedRecord.of({}, Encoded(b"{", "", replaced=False))
+    monkeypatch.setattr(_queue.time, "sleep", looks.append)
+    if is_ours:
+        with waiting.lock:
+            assert waiting.put(b'{"n":0') is not None
+    else:
+        assert waiting.put(b'{"n":0') is not None
+
+    assert len(looks) == (0 if is_ours else 20)
+    assert waiting._arrived is None
+    assert waiting.put(b'{"n":1') is not None
+    assert len(looks) == (0 if is_ours else 20)
 
 
 # --- waking ----------------------------------------------------------------------------------------------------
