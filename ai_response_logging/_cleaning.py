@@ -14,15 +14,15 @@ import orjson
 
 from ._redaction_rules import rules_of
 from .blobs import BlobStore, set_apart
-from .redaction import Redactor
+from .redaction import Names, Redactor
 
 if TYPE_CHECKING:
     from ._options import Options
 
 __all__ = ["SECRETS_ONLY", "Cleaner", "Parts", "cleaner_for"]
 
-Parts = tuple[dict[str, Any], list[str], list[Any]]
-"""A record's fields, and which of their values are texts and containers; see :meth:`~.redaction.Redactor.suspects`."""
+Parts = tuple[dict[str, Any], list[Any], Names]
+"""A record's fields, its containers, and its names; see :meth:`~.redaction.Redactor.suspects`."""
 _Taken = list[dict[str, str]]
 
 
@@ -60,7 +60,7 @@ class Cleaner:
             parts: What it was made of; None where that is not what stands in it.
             taken: What was taken out of other parts of the record.
         """
-        if taken or parts is None or self._redactor.suspects(*parts):
+        if taken or parts is None or self._redactor.suspects(parts[0], text, parts[1], parts[2]):
             plain = orjson.loads(text)
             taken += self._redactor.redact(plain)
             if taken:

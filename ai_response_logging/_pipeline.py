@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
     from ._options import Options
-    from ._queue import LineQueue
 
 __all__ = ["Pipeline", "pipeline_on"]
 
@@ -49,6 +48,8 @@ class Pipeline:
     def __init__(self, path: str, options: Options) -> None:
         self._real_path = os.path.realpath(path)
         self.writer = BatchFileHandler.with_options(path, options)
+        self.queue = self.writer.queue
+        """The lines on their way."""
         self.writer.report, self.writer.is_owned = self._report, True
         self.listener = BatchQueueListener(self.queue, self.writer)
         self.listener.is_wanted, self.listener.after_end = self._is_used, self._end_unused
@@ -83,11 +84,6 @@ class Pipeline:
         """This process and its log; all pipelines that it ever has on that one say the same."""
         return _exit.process_id, self._real_path
 
-    @property
-    def queue(self) -> LineQueue:
-        """The lines on their way."""
-        return self.writer.queue
-
     def listen(self) -> bool:
         """Start the listener if it does not run; False if there is no thread to be had."""
         if _exit.begun:
@@ -104,10 +100,11 @@ class Pipeline:
 
     def accept(self, record: PreparedRecord) -> None:
         """Take one record, and return when it is held as the durability says."""
+        queue = self.queue
         self._take(record)
-        if self.queue.keeper is None:
+        if queue.keeper is None:
             self.writer.miss_journal()
-        if self.queue.is_synced and record.status in {"queued", "spilled"}:
+        if queue.is_synced and record.status in {"queued", "spilled"}:
             self._make_durable(record)
 
     async def accept_async(self, record: PreparedRecord) -> None:
@@ -134,7 +131,7 @@ class Pipeline:
 
     def _take(self, record: PreparedRecord) -> None:
         """Take *record* on the queue if somebody listens and there is room, else to the file here and now."""
-        queue = self.writer.queue
+        queue = self.queue
         if _exit.begun:
             self._outlive_threads()
         if not queue.listening and not self.listen():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from . import config
 from ._context import context_fields
@@ -72,7 +72,9 @@ def log_ai_response(**fields: Unpack[ResponseFields]) -> LogResult:
 def record_fields(fields: Mapping[str, Any]) -> LogResult:
     """Record *fields* as they are, without those of the blocks around: the hooks took them when the call began."""
     try:
-        return _log_to(_default_handler(), fields)
+        handler = _default_handler()
+        wanted, result = _wanted(handler, fields)
+        return result or _result_of(handler.submit_fields(wanted), handler)
     except Exception as error:  # noqa: BLE001  a function that records must not break what it records
         return LogResult(record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}")
 
@@ -142,7 +144,8 @@ class AsyncAIResponseLogger:
     def log_response(self, /, **fields: Unpack[ResponseFields]) -> LogResult:
         """Record one answer; see :func:`log_ai_response`."""
         try:
-            return _log_to(self._handler, _in_context(fields))
+            wanted, result = _wanted(handler := self._handler, _in_context(fields))
+            return result or _result_of(handler.submit_fields(wanted), handler)
         except Exception as error:  # noqa: BLE001  as above
             return LogResult(
                 record_id="", status="failed", queue_size=0, error=f"{type(error).__name__}: {text_of(error)}"
@@ -193,8 +196,9 @@ def _in_context(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _default_handler() -> AIResponseHandler:
     # Not getLogger() where the logger is there: it takes logging's own lock for each call.
-    known = logging.Logger.manager.loggerDict.get(LOGGER_NAME)
-    logger = known if isinstance(known, logging.Logger) else logging.getLogger(LOGGER_NAME)
+    logger = logging.Logger.manager.loggerDict.get(LOGGER_NAME)
+    if not isinstance(logger, logging.Logger):
+        logger = logging.getLogger(LOGGER_NAME)
     if logger.disabled:
         warn_of_disabled_logger()
     handler = _handler_reached_from(logger)
@@ -218,14 +222,8 @@ def _handler_reached_from(logger: logging.Logger | None) -> AIResponseHandler | 
     return None
 
 
-def _log_to(handler: AIResponseHandler, fields: Mapping[str, Any]) -> LogResult:
-    wanted, result = _wanted(handler, fields)
-    return result or _result_of(handler.submit_fields(wanted), handler)
-
-
-def _wanted(handler: AIResponseHandler, keywords: Mapping[str, Any]) -> tuple[dict[str, Any], LogResult | None]:
-    """Return what of a call's *keywords* is to be recorded, or what has become of a record that is not."""
-    fields = cast("dict[str, Any]", keywords)  # a call's own dict, made for it
+def _wanted(handler: AIResponseHandler, fields: Any) -> tuple[dict[str, Any], LogResult | None]:
+    """Return what of *fields*, a call's own dict, is to be recorded, or what has become of a record that is not."""
     if handler.level <= logging.INFO and not handler.filters:
         return fields, None
     try:
@@ -238,7 +236,7 @@ def _wanted(handler: AIResponseHandler, keywords: Mapping[str, Any]) -> tuple[di
 
 
 def _result_of(done: PreparedRecord, handler: AIResponseHandler) -> LogResult:
-    result = LogResult(record_id=done.id, status=done.status, queue_size=handler.queue_size)
+    result: LogResult = {"record_id": done.id, "status": done.status, "queue_size": handler.queue_size}
     if done.error is not None:
         result["error"] = str(done.error)
     return result

@@ -74,8 +74,6 @@ class Status(str):
         return new
 
 
-_About = tuple[str, str, str, int, str | None]
-"""A :class:`Head` without its time."""
 _new: Final = tuple.__new__  # what a NamedTuple's own does in Python code
 _EMPTY: Final = len(b"{}")
 
@@ -89,6 +87,9 @@ class Head(NamedTuple):
     message: str
     pid: int
     thread: str | None
+
+
+_Head = Head | tuple[float, str, str, str, int, str | None]
 
 
 @lru_cache(maxsize=512)
@@ -148,8 +149,10 @@ class AIResponseFormatter(FieldsFormatter):
     def encode(self, record: logging.LogRecord) -> Encoded:
         """Return *record* encoded, as :attr:`cleaner` leaves it; never raises for a value in it."""
         named: list[dict[str, str]] = []
-        message = record.msg if type(record.msg) is str and record.args is _NO_ARGS else self._message_of(record, named)
-        if self._is_plain and not _is_dict(record.msg):
+        message, is_text = record.msg, type(record.msg) is str
+        if not is_text or record.args is not _NO_ARGS:
+            message = self._message_of(record, named)
+        if self._is_plain and (is_text or not _is_dict(record.msg)):
             fields, plan = _extra_of(record.__dict__)
             if not (record.exc_info is None and record.exc_text is None and record.stack_info is None) and any(
                 map(_is_given, (record.exc_info, record.exc_text, record.stack_info))
@@ -163,8 +166,8 @@ class AIResponseFormatter(FieldsFormatter):
             message_dict = dict.copy(record.msg) if _is_dict(record.msg) else {}
             fields = self._fields_by_options(known, message_dict, named)
             plan = _plan_of(fields)
-        about = (record.levelname, record.name, message, _pid_of(record), record.threadName)
-        return self._encode(fields, plan, record.created, about, named)
+        head = (record.created, record.levelname, record.name, message, _pid_of(record), record.threadName)
+        return self._encode(fields, plan, head, named)
 
     def encode_fields(self, fields: dict[str, Any], head: Head) -> Encoded:
         """
@@ -178,32 +181,32 @@ class AIResponseFormatter(FieldsFormatter):
         if not self._is_plain:
             given = {key: value for key, value in fields.items() if value is not None}
             fields = self._fields_by_options(_record_of(head), given, named)
-        return self._encode(fields, _plan_of(fields), head[0], head[1:], named)
+        return self._encode(fields, _plan_of(fields), head, named)
 
-    def _encode(
-        self, fields: dict[str, Any], plan: _Plan, created: float, about: _About, named: list[dict[str, str]]
-    ) -> Encoded:
+    def _encode(self, fields: dict[str, Any], plan: _Plan, head: _Head, named: list[dict[str, str]]) -> Encoded:
         if plan.own:
             _set_aside(fields, plan.own)
         if plan.has_platform and issubclass(type(platform := fields["platform"]), str):
             fields["provider"] = provider_of(platform)
+        created, level, logger, message, pid, thread = head
         micros = created_us(created)
         given = fields.pop("record_id", None) if plan.has_id else None
         if given is not None and _is_given(given):
             quoted = _quote(given, "record_id", named)
             record_id = orjson.loads(quoted)
         else:
-            record_id = uuid7(micros // 1000, about[3])
+            record_id = uuid7(micros // 1000, pid)
             quoted = b'"%b"' % record_id.encode("ascii")
         event = fields.pop("event", None) if plan.has_event else None
         taken: list[dict[str, str]] = []
-        circumstances = self._circumstances(about, event, named, taken)
+        circumstances = self._circumstances((level, logger, message, pid), event, named, taken)
         text, parts = (None, None) if named else _short_way(fields, plan)
         text = self.cleaner.clean(self._careful_way(fields, named) if text is None else text, parts, taken)
         second, micro = divmod(micros, 1_000_000)
         before, between = _times_of(second)
         digits = b"%06d" % micro
-        body = b"".join((_BEGIN, quoted, before, digits, between, digits, circumstances, text[1:-1]))
+        pieces = (_BEGIN, quoted, before, digits, between, digits, circumstances, _name(thread), b",", text[1:-1])
+        body = b"".join(pieces)
         return _new(Encoded, (body if len(text) > _EMPTY else body[:-1], record_id, bool(named)))
 
     def _careful_way(self, fields: Mapping[Any, Any], named: list[dict[str, str]]) -> bytes:
@@ -217,18 +220,18 @@ class AIResponseFormatter(FieldsFormatter):
         return orjson.dumps(plain)
 
     def _circumstances(
-        self, about: _About, event: object, named: list[dict[str, str]], taken: list[dict[str, str]]
+        self, about: tuple[str, str, str, int], event: object, named: list[dict[str, str]], taken: list[dict[str, str]]
     ) -> bytes:
-        """Return what stands between a line's times and its fields; the same for nearly all lines of a thread."""
-        level, logger, message, pid, thread = about
+        """Return what stands between a line's times and its thread's name; the same for nearly all lines."""
+        level, logger, message, pid = about
         if event is None and type(message) is str and len(message) <= _USUAL_BYTES:
             try:
                 return self._known[about]
             except Exception:  # noqa: BLE001, S110  not known yet, or a name from elsewhere that cannot be looked up
                 pass
-        made = b',"event":%b,"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":%b,' % (
+        made = b',"event":%b,"level":%b,"logger":%b,"message":%b,"host":%b,"pid":%d,"thread":' % (
             _quote(event if _is_given(event) else "response", "event", named), _name(level), _name(logger),
-            _quote(self.cleaner.message(message, taken), "message", named), self._host, pid, _name(thread),
+            _quote(self.cleaner.message(message, taken), "message", named), self._host, pid,
         )  # fmt: skip
         if (
             event is None
@@ -292,11 +295,14 @@ def _record_of(head: Head) -> logging.LogRecord:
 class _Plan:
     """What fields of certain names, in a certain order, need."""
 
-    __slots__ = ("has_event", "has_id", "has_platform", "is_extra", "looks", "own")
+    __slots__ = ("all", "harmless_to", "has_event", "has_id", "has_platform", "is_extra", "looks", "own")
 
     def __init__(self, names: Collection[Any]) -> None:
         self.own = tuple((name, f"caller.{name}") for name in OWN_FIELDS.intersection(names))
         """Names of ours among them, and those that they get instead."""
+        self.all = (*names, "provider", "metadata")
+        """They, and those that we may add; with :attr:`harmless_to` for the look for secrets."""
+        self.harmless_to: object = None
         self.has_platform = "platform" in names and "provider" not in names
         self.has_id, self.has_event = "record_id" in names, "event" in names
         self.is_extra = NOT_EXTRA.isdisjoint(names) and STATUS_ATTRIBUTE not in names
@@ -310,7 +316,6 @@ class _Looks(NamedTuple):
 
     unknown: tuple[str, ...]
     floats: tuple[str, ...]
-    texts: tuple[str, ...]
     containers: tuple[str, ...]
 
 
@@ -417,29 +422,27 @@ def _own(value: Any, levels: int = _MOST_LEVELS) -> Any:
     kind = type(value)
     if not levels:
         raise RecursionError
+    own: Any
+    items: Any
     if kind is dict:
         own = value.copy()
-        if not _FLAT.issuperset(map(type, own.values())):
-            for key, item in own.items():
-                if type(item) not in _FLAT:
-                    own[key] = _own_item(item, levels)
-        return own
-    if kind is not list and kind is not tuple:
+        if _FLAT.issuperset(map(type, own.values())):
+            return own
+        items = own.items()
+    elif kind is list or kind is tuple:
+        own = [*value]
+        if _FLAT.issuperset(map(type, own)):
+            return own
+        items = enumerate(own)
+    else:
         raise ValueError
-    own = [*value]
-    if not _FLAT.issuperset(map(type, own)):
-        for place, item in enumerate(own):
-            if type(item) not in _FLAT:
-                own[place] = _own_item(item, levels)
+    for place, item in items:
+        if (kind := type(item)) is float:
+            if not -_INFINITY < item < _INFINITY:
+                raise ValueError
+        elif kind not in _FLAT:
+            own[place] = _own(item, levels - 1)
     return own
-
-
-def _own_item(item: Any, levels: int) -> Any:
-    if type(item) is not float:
-        return _own(item, levels - 1)
-    if -_INFINITY < item < _INFINITY:
-        return item
-    raise ValueError
 
 
 def _inner(value: Any) -> orjson.Fragment:
@@ -462,7 +465,7 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
     """Return *fields*, which are ours to change, as a JSON object; None where only the careful way is right."""
     kinds = tuple(map(type, fields.values()))
     try:
-        unknown, floats, texts, containers = plan.looks.get(kinds) or _looks_at(fields, kinds, plan)
+        unknown, floats, containers = plan.looks.get(kinds) or _looks_at(fields, kinds, plan)
         for name in unknown:
             del fields[name]
         for name in floats:
@@ -476,7 +479,7 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
             except RecursionError:
                 fields[name] = copied = _inner(value)
             own.append(copied)
-        return orjson.dumps(fields, _default, _OPTIONS), (fields, [*map(fields.__getitem__, texts)], own)
+        return orjson.dumps(fields, _default, _OPTIONS), (fields, own, plan)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None, None
 
@@ -484,9 +487,9 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
 def _looks_at(fields: dict[str, Any], kinds: tuple[type, ...], plan: _Plan) -> _Looks:
     """Return what of *fields*, whose values are of *kinds*, must be looked at, and remember it for the next record."""
     of = list(zip(fields, kinds, strict=True))
-    unknown, floats, texts = (tuple(name for name, one in of if one is kind) for kind in (NoneType, float, str))
+    unknown, floats = (tuple(name for name, one in of if one is kind) for kind in (NoneType, float))
     leaves = {NoneType, float, *_LEAVES}
-    looks = _Looks(unknown, floats, texts, tuple(name for name, one in of if one not in leaves))
+    looks = _Looks(unknown, floats, tuple(name for name, one in of if one not in leaves))
     if _KINDS.issuperset(kinds):  # a foreign class would be kept alive
         if len(plan.looks) >= _MOST_LOOKS:
             plan.looks.clear()

@@ -193,7 +193,7 @@ class AIResponseHandler(logging.Handler):
     def _taken(self, record: logging.LogRecord) -> object:
         # The log, not the writer: one that somebody has closed and left attached has another than the next handler.
         # And the time, which copies share: `extra` may bring the status of another record along.
-        return (*self._pipeline.place, record.created)
+        return self._pipeline.place, record.created
 
     def submit_fields(self, fields: dict[str, Any]) -> PreparedRecord:
         """Record *fields* without a LogRecord, for the functions; the dict is taken over."""

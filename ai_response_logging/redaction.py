@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+import orjson
 
 from ._redaction_rules import BUILT_IN, MARKS, Rule
 
-__all__ = ["MAX_NAMED", "Redactor"]
+__all__ = ["MAX_NAMED", "Names", "Redactor"]
 
 MAX_NAMED: Final = 100
 """Entries of ``redacted``; more places are taken out all the same."""
@@ -27,32 +29,38 @@ _RUNS: Final = bytes(0x61 if byte in _RUN_BYTES else 0x20 for byte in range(256)
 _RUN: Final = b"a" * 19  # each of _KEYS, _BEARER and _BASIC has one; so has a private key, in its base64
 _LONGEST_SEARCHED: Final = 512  # bytes of a run; a picture in base64 is one of a megabyte ...
 _START_SEARCHED: Final = 128  # ... and only its beginning is looked at
-# What a key begins with, by the rarest byte in it.  A regular expression of these would take 200 ns for each byte of a
-# run, and most records have an id in them that is one; an id of hexadecimal digits alone is not even searched.
+# What a key begins with. It stands where a word of letters and digits may begin, which in a run is behind one of the
+# two other bytes; so the run's beginning and those places are looked at. Searching the run for each of these, or with
+# a regular expression, would cost ten times as much, and most records have some id in them that is a run; one of
+# hexadecimal digits alone is not even looked at.
 _ID_BYTES: Final = b"0123456789abcdef-"
-_WITH_DASH: Final = (b"sk-", b"xai-", b"pplx-", b"nvapi-", b"glpat-", b"xox", b"fw-", b"tgp_v1-", b"ALTAK-")
-_WITH_LOW_LINE: Final = (
-    b"k_live_", b"k_test_", b"gsk_", b"hf_", b"r8_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"npm_",
-    b"github_pat_",
+_KEY_BEGINS: Final = (
+    b"sk-", b"xai-", b"pplx-", b"nvapi-", b"glpat-", b"xox", b"fw-", b"tgp_v1-", b"ALTAK-",
+    b"sk_live_", b"sk_test_", b"rk_live_", b"rk_test_", b"pk_live_", b"pk_test_", b"gsk_", b"hf_", b"r8_", b"ghp_",
+    b"gho_", b"ghu_", b"ghs_", b"ghr_", b"npm_", b"github_pat_",
+    b"AIza", b"AKIA", b"AKID", b"ASIA", b"LTAI", b"eyJ",
 )  # fmt: skip
-_WITH_NEITHER: Final = (b"AIza", b"AKI", b"ASIA", b"LTAI", b"eyJ")
+_BEHIND_AN_ESCAPE: Final = (1, 5)  # places in a run that follows a backslash: "nsk-..." and "u000ask-..."
+_TOKEN_WORDS: Final = (b"bearer ", b"basic ", b"ya29.")
+_BEFORE_A_TOKEN: Final = frozenset({b" ", b"."})  # the last of each of them
 _HEX_DIGITS: Final = 32  # of Zhipu's keys, which have a point behind them
 _PARAMETER_HINTS: Final = (b"key=", b"token=", b"secret=", b"password=", b"sig=", b"signature=", b"passwd=", b"pwd=")
 
 
-def _may_hold_secrets(text: str) -> bool:
+def _may_hold_secrets(line: bytes) -> bool:
     """
-    Say whether a secret may be in *text*: quickly, and never no where the rule ``secrets`` finds one.
+    Say whether a secret may be in *line*, JSON in UTF-8: quickly, and never no where the rule ``secrets`` finds one.
 
-    Secrets are ASCII, so that of Chinese only one byte a character is left to look at.  Of half a kilobyte and more of
-    letters and digits without a break, a picture's or a digest's, only the beginning is looked at.
+    Of half a kilobyte and more of letters and digits without a break, a picture's or a digest's, only the beginning is
+    looked at.
     """
-    if "@" in text and "://" in text:
+    # find() and not `in`: that one first asks whether the bytes are a number, and the answer is an exception.
+    find = line.find
+    if find(b"@") >= 0 and find(b"://") >= 0:
         return True
-    line = text.encode("ascii", "replace")
-    if "=" in text and ("&" in text or "?" in text or "\\u0026" in text):
-        has = line.lower().__contains__
-        if any(map(has, _PARAMETER_HINTS)):
+    if find(b"=") >= 0 and (find(b"&") >= 0 or find(b"?") >= 0 or find(b"\\u0026") >= 0):
+        small = line.lower()
+        if any(small.find(hint) >= 0 for hint in _PARAMETER_HINTS):
             return True
     runs = line.translate(_RUNS)
     at = runs.find(_RUN)
@@ -60,37 +68,53 @@ def _may_hold_secrets(text: str) -> bool:
         end = runs.find(b" ", at)
         end = len(runs) if end < 0 else end
         till = end if end - at <= _LONGEST_SEARCHED else at + _START_SEARCHED
-        if _begins_a_key(line[at:till]):
+        if _begins_a_key(line, at, till):
             return True
         if end - at >= _HEX_DIGITS and line[end : end + 1] == b".":
             return True
-        if line[max(at - 7, 0) : at].lower().endswith((b"bearer ", b"basic ", b"ya29.")):
+        if line[at - 1 : at] in _BEFORE_A_TOKEN and line[max(at - 7, 0) : at].lower().endswith(_TOKEN_WORDS):
             return True
         at = runs.find(_RUN, end)
     # One byte is found many times as fast as several, and capital letters like these are rare.
-    return b"V" in line and b"K" in line and b"PRIVATE KEY" in line
+    return find(b"V") >= 0 and find(b"K") >= 0 and find(b"PRIVATE KEY") >= 0
 
 
-def _begins_a_key(run: bytes) -> bool:
-    if not run.translate(None, _ID_BYTES):
+def _begins_a_key(line: bytes, at: int, till: int) -> bool:
+    """Say whether a key may begin in the run that stands in *line* from *at* to *till*."""
+    if not line[at:till].translate(None, _ID_BYTES):
         return False
-    has = run.__contains__
-    return (
-        any(map(has, _WITH_NEITHER))
-        or (b"-" in run and any(map(has, _WITH_DASH)))
-        or (b"_" in run and any(map(has, _WITH_LOW_LINE)))
-    )
+    begins = line.startswith
+    if begins(_KEY_BEGINS, at):
+        return True
+    if line[at - 1 : at] == b"\\" and any(begins(_KEY_BEGINS, at + place) for place in _BEHIND_AN_ESCAPE):
+        return True
+    for byte in (b"-", b"_"):
+        place = line.find(byte, at, till)
+        while place >= 0:
+            if begins(_KEY_BEGINS, place + 1):
+                return True
+            place = line.find(byte, place + 1, till)
+    return False
 
 
-def _always(text: str) -> bool:  # noqa: ARG001  a hint like the others
+def _always(line: bytes) -> bool:  # noqa: ARG001  a hint like the others
     """Say that only taking a close look tells."""
     return True
 
 
-_HINTS: Final[Mapping[tuple[tuple[str, int], ...], Callable[[str], bool]]] = {
+_HINTS: Final[Mapping[tuple[tuple[str, int], ...], Callable[[bytes], bool]]] = {
     BUILT_IN["secrets"].patterns: _may_hold_secrets,
-    BUILT_IN["email"].patterns: lambda text: "@" in text,
+    BUILT_IN["email"].patterns: lambda line: line.find(b"@") >= 0,
 }
+
+
+class Names(Protocol):
+    """Names of fields, where they are remembered because record after record comes with the same ones."""
+
+    all: tuple[Any, ...]
+    """Each that a record of these may have, also if its value is None this time and it is left out."""
+    harmless_to: object
+    """The redactor that wants none of them."""
 
 
 class Redactor:
@@ -114,7 +138,11 @@ class Redactor:
         self._harmless: set[str] = set()
 
     def suspects(
-        self, fields: Mapping[str, object], texts: list[str] | None = None, containers: list[Any] | None = None
+        self,
+        fields: Mapping[str, object],
+        line: bytes | None = None,
+        containers: list[Any] | None = None,
+        names: Names | None = None,
     ) -> bool:
         """
         Say whether a record may hold something to take out; quick, and never no where :meth:`redact` would find it.
@@ -123,35 +151,45 @@ class Redactor:
 
         Args:
             fields: The record's, whose lists and dicts nobody else has.
-            texts: Those of its values that are texts; a list of ours. None where that is still to be found out.
-            containers: The same of its lists, its dicts and what else is no single value.
+            line: The same as JSON; None where that is still to be made.
+            containers: Those of the fields' values that are no single ones; a list of ours. None for: to be found out.
+            names: What is remembered of those of the fields.
         """
         if self._always or not self._rules:
             return self._always
-        if texts is None or containers is None:
-            texts, containers = [], [fields]
-        if not self._harmless.issuperset(fields) and any(map(self._is_wanted, fields)):
-            return True
+        if names is None or names.harmless_to is not self:
+            if self._wants_any(fields):
+                return True
+            if names is not None and not self._wants_any(names.all):
+                names.harmless_to = self
+        containers = [fields] if containers is None else containers
         while containers:
             container = containers.pop()
             values: Iterable[Any] = container
             if type(container) is dict:
-                if not self._harmless.issuperset(container) and any(map(self._is_wanted, container)):
+                if self._wants_any(container):
                     return True
                 values = container.values()
             elif type(container) is not list:  # already JSON text, or of a class that only a close look tells
                 return True
-            texts += [value for value in values if type(value) is str]
-            containers += [value for value in values if type(value) not in _LEAVES]
-        # One text of all, one after the other: each look has a price of its own, whatever it looks at.
-        return bool(texts) and self.suspects_text("\n".join(texts))
+            if not _LEAVES.issuperset(map(type, values)):
+                containers += [value for value in values if type(value) not in _LEAVES]
+        # All texts at once, as they stand in the line: each look has a price of its own, whatever it looks at.
+        return self._suspects_line(orjson.dumps(fields) if line is None else line)
+
+    def _suspects_line(self, line: bytes) -> bool:
+        """Say whether a rule's pattern may find something in a text of *line*, which is JSON."""
+        for hint in self._hints:  # noqa: SIM110  a generator for any() would cost as much as most of them
+            if hint(line):
+                return True
+        return False
+
+    def _wants_any(self, keys: Iterable[object]) -> bool:
+        return not self._harmless.issuperset(keys) and any(map(self._is_wanted, keys))
 
     def suspects_text(self, text: str) -> bool:
         """Say whether a rule's pattern may find something in *text*."""
-        for hint in self._hints:  # noqa: SIM110  a generator for any() would cost as much as most of them
-            if hint(text):
-                return True
-        return False
+        return self._always or self._suspects_line(text.encode("utf-8", "replace"))
 
     def _is_wanted(self, key: object) -> bool:
         # A key of a class of its own may be anything: it gets the close look.

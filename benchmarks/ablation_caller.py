@@ -71,9 +71,8 @@ def _parts(handler: AIResponseHandler, folder: str) -> dict[str, Part]:
     def line(record: Record) -> bytes:
         return encoder.encode(made(record)).body
 
-    def values(record: Record) -> tuple[Record, list[str], list[Any]]:
-        containers = [value for value in record.values() if type(value) in {dict, list}]
-        return record, [value for value in record.values() if type(value) is str], containers
+    def as_given(record: Record) -> tuple[Record, bytes, list[Any]]:
+        return record, orjson.dumps(record), [value for value in record.values() if type(value) in {dict, list}]
 
     redactor = Redactor(rules_of(None))
     return {
@@ -82,7 +81,7 @@ def _parts(handler: AIResponseHandler, folder: str) -> dict[str, Part]:
         "orjson": Part(orjson.dumps),
         "encode": Part(encoder.encode, made),
         "id": Part(lambda _: uuid7()),
-        "secrets": Part(lambda of_record: redactor.suspects(*of_record), values),
+        "secrets": Part(lambda of_record: redactor.suspects(*of_record), as_given),
         "checksum": Part(zlib.crc32, line),
         "store": Part(lambda data: store(file, data, len(data), 0), line),
         "os.pwrite": Part(lambda data: os.pwrite(file, data, 0), line),
