@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from ._redaction_rules import DEFAULT_RULES, rules_of
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["DURABILITIES", "WHEN", "Options"]
 
@@ -47,13 +46,15 @@ _RANGES: Final[dict[str, tuple[type, float, float, str]]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class Options:
     """
-    What can be set on :class:`~ai_response_logging.AIResponseHandler`, validated.
+    What can be set on :class:`~ai_response_logging.AIResponseHandler`, validated; it stays as it was checked.
+
+    Written out: a dataclass of so many fields takes 2 ms to make, in every program that logs.
 
     Raises:
-        ConfigError: A value is of the wrong kind or out of its range.
+        ConfigError: A value is of the wrong kind or out of its range, or there is no such option: the text names the
+            nearest one.
     """
 
     queue_max_size: int = 1000
@@ -81,51 +82,53 @@ class Options:
     max_inline_bytes: int = 1 << 20
     redact: Any = DEFAULT_RULES
 
-    def __post_init__(self) -> None:
-        for name in _RANGES:
-            value = getattr(self, name)
-            if name.endswith("_mode"):
-                value = _octal(name, value)
-            object.__setattr__(self, name, _number(name, value))
-        if self.durability not in DURABILITIES:
-            raise _complaint("durability", f"one of {', '.join(DURABILITIES)}", self.durability)
-        object.__setattr__(self, "when", _unit_of_time(self.when))
-        object.__setattr__(self, "redact", rules_of(self.redact))
-        object.__setattr__(self, "journal_directory", _directory("journal_directory", self.journal_directory))
-        for name in ("compress", "utc"):
-            if not isinstance(getattr(self, name), bool):
-                raise _complaint(name, "true or false", getattr(self, name))
+    def __init__(self, **options: Any) -> None:
+        for name in options:
+            if name not in _CHECKS:
+                raise _unknown(name)
+        for name, check in _CHECKS.items():
+            vars(self)[name] = check(name, options.get(name, getattr(type(self), name)))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        msg = f"{name} cannot be set to {value!r}: options stay as they were checked"
+        raise AttributeError(msg)
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if isinstance(other, Options) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # nobody keeps them in a set
 
     @classmethod
     def checked(cls, options: Mapping[str, Any]) -> Options:
-        """Return *options* validated; a name that is none of ours is an error that names the nearest one."""
-        for name in options:
-            if name not in cls.names():
-                from difflib import get_close_matches
-
-                near = get_close_matches(name, cls.names(), n=1)
-                hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(cls.names())}"
-                raise ConfigError(f"there is no option {name!r}: {hint}", name)
+        """Return *options* validated."""
         return cls(**options)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """Return the names of all options."""
-        return tuple(field.name for field in fields(cls))
+        return tuple(cls.__annotations__)
 
 
 def _complaint(name: str, allowed: str, found: object) -> ConfigError:
     return ConfigError(f"{name} must be {allowed}, got {found!r}", name)
 
 
+def _unknown(name: str) -> ConfigError:
+    from difflib import get_close_matches  # 3 ms that only a mistake is worth
+
+    near = get_close_matches(name, Options.names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(Options.names())}"
+    return ConfigError(f"there is no option {name!r}: {hint}", name)
+
+
 def _number(name: str, value: Any) -> float:
     kind, least, most, meaning = _RANGES[name]
-    allowed = f"{_shown(name, least)} to {_shown(name, most)} ({meaning})"
+    if name.endswith("_mode"):
+        value = _octal(name, value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     # The bounds before anything that makes a float of it: an integer of 400 digits would overflow there.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise _complaint(name, allowed, value)
-    if kind is int and value != int(value):
-        raise _complaint(name, allowed, value)
+    if not is_number or not least <= value <= most or (kind is int and value != int(value)):
+        raise _complaint(name, f"{_shown(name, least)} to {_shown(name, most)} ({meaning})", value)
     return int(value) if kind is int else float(value)
 
 
@@ -133,14 +136,20 @@ def _shown(name: str, bound: float) -> str:
     return f"0o{int(bound):o}" if name.endswith("_mode") else f"{bound:g}" if bound < 1e5 else str(int(bound))  # noqa: PLR2004  a number people can read
 
 
-def _unit_of_time(value: Any) -> str:
+def _durability(name: str, value: Any) -> Any:
+    if value not in DURABILITIES:
+        raise _complaint(name, f"one of {', '.join(DURABILITIES)}", value)
+    return value
+
+
+def _unit_of_time(name: str, value: Any) -> str:
     """Return *value* as `TimedRotatingFileHandler` names it, in whatever case it was written; empty for never."""
     if value is None or value == "":
         return ""
     for unit in WHEN:
         if isinstance(value, str) and value.upper() == unit.upper():
             return unit
-    raise _complaint("when", f"empty (never by time) or one of {', '.join(WHEN)}", value)
+    raise _complaint(name, f"empty (never by time) or one of {', '.join(WHEN)}", value)
 
 
 def _directory(name: str, value: Any) -> str | None:
@@ -152,6 +161,12 @@ def _directory(name: str, value: Any) -> str | None:
     return os.path.abspath(path)
 
 
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _complaint(name, "true or false", value)
+    return value
+
+
 def _octal(name: str, value: Any) -> Any:
     """Return a mode as a number; YAML 1.1 reads 0600 as octal but hands 0o600 over as text."""
     if isinstance(value, str):
@@ -160,3 +175,14 @@ def _octal(name: str, value: Any) -> Any:
         except ValueError:
             raise _complaint(name, "permissions in octal, such as 0600", value) from None
     return value
+
+
+_CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    **dict.fromkeys(_RANGES, _number),
+    "durability": _durability,
+    "when": _unit_of_time,
+    "redact": lambda _name, value: rules_of(value),
+    "journal_directory": _directory,
+    "compress": _flag,
+    "utc": _flag,
+}

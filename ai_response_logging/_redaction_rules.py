@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .errors import ConfigError
 
@@ -100,8 +99,7 @@ def _is_chinese_id(text: str) -> bool:
     return "10X98765432"[total % 11] == text[17].upper()
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """
     What to take out, and what to leave in its place.
 
@@ -178,7 +176,7 @@ def rules_of(option: Any) -> tuple[Rule, ...]:
         return ()
     if isinstance(option, (str, Mapping)):
         option = [option]
-    if not isinstance(option, Sequence):
+    if isinstance(option, Rule) or not isinstance(option, Sequence):
         raise _complaint("a list of rules, or false for none", option)
     return tuple(_rule_of(one) for one in option)
 
@@ -202,7 +200,7 @@ def _rule_of(given: Any) -> Rule:
     if action not in ACTIONS:
         raise _complaint(f"a rule whose action is one of {', '.join(ACTIONS)}", given)
     key = _key_of(given) if action == "hmac" else b""
-    return replace(rule, name=str(given.get("name", rule.name)), action=action, key=key)
+    return rule._replace(name=str(given.get("name", rule.name)), action=action, key=key)
 
 
 def _built_in(name: object) -> Rule:

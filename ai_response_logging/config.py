@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ._config_check import complaints_of, our_handler_of
@@ -27,36 +26,26 @@ if TYPE_CHECKING:
 __all__ = ["PRESET_NAMES", "attach_default", "check", "configure", "load", "make_default", "preset_yaml"]
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Named options: what it is for, and what differs from the defaults."""
-
-    purpose: tuple[str, ...]
-    queue_max_size: int = 1000
-    batch_size: int = 10
-    flush_interval: int = 5
-    max_retries: int = 3
-    retry_delay: float = 0.5
-
-
-_PRESETS: Final[Mapping[str, Preset]] = {
-    "default": Preset(("For most applications: one answer a second or a hundred, from a few processes.",)),
-    "high_concurrency": Preset(
+# What each is for, in the lines of its file's comment, and what differs in it from the default.
+_PRESETS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, float]]]] = {
+    "default": (("For most applications: one answer a second or a hundred, from a few processes.",), {}),
+    "high_concurrency": (
         ("For runs of N questions x M models above 50 calls at once: more may wait, larger batches, fewer locks.",),
-        queue_max_size=2000, batch_size=20, flush_interval=3,
+        {"queue_max_size": 2000, "batch_size": 20, "flush_interval": 3},
     ),
-    "low_latency": Preset(
+    "low_latency": (
         ("For watching the log live: smaller batches, in the file after two seconds at the latest.",),
-        queue_max_size=500, batch_size=5, flush_interval=2,
+        {"queue_max_size": 500, "batch_size": 5, "flush_interval": 2},
     ),
-    "high_reliability": Preset(
+    "high_reliability": (
         (
             "`durability: power` is the step further: it survives loss of power, and each call waits for one fsync.",
             "For disks and network mounts that refuse writes now and then: tries longer before it reports.",
         ),
-        max_retries=5, retry_delay=1,
+        {"max_retries": 5, "retry_delay": 1},
     ),
-}  # fmt: skip
+}
+_IN_EACH: Final = {"queue_max_size": 1000, "batch_size": 10, "flush_interval": 5, "max_retries": 3, "retry_delay": 0.5}
 PRESET_NAMES: Final = tuple(_PRESETS)
 
 _YAML: Final = """\
@@ -90,9 +79,9 @@ def preset_yaml(name: str) -> str:
     """
     if name not in _PRESETS:
         raise ConfigError(f"there is no preset {name!r}; the presets are {', '.join(PRESET_NAMES)}")
-    values: dict[str, Any] = dict(vars(_PRESETS[name]))
-    purpose = "\n".join(f"# {line}" for line in values.pop("purpose"))
-    return _YAML.format(purpose=purpose, filename=DEFAULT_LOG_FILE, **values)
+    purpose, differing = _PRESETS[name]
+    comment = "\n".join(f"# {line}" for line in purpose)
+    return _YAML.format(purpose=comment, filename=DEFAULT_LOG_FILE, **{**_IN_EACH, **differing})
 
 
 def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -126,9 +115,8 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> di
 
 def _preset(name: str) -> dict[str, Any]:
     """Return what :func:`preset_yaml` says, without the reading of it: a program that names no file needs no YAML."""
-    options: dict[str, Any] = dict(vars(_PRESETS[name]))
-    del options["purpose"]
-    ours = {"class": "ai_response_logging.AIResponseHandler", "filename": DEFAULT_LOG_FILE, **options}
+    _, differing = _PRESETS[name]
+    ours = {"class": "ai_response_logging.AIResponseHandler", "filename": DEFAULT_LOG_FILE, **_IN_EACH, **differing}
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,8 @@ BEYOND += [(name, value) for name in SECONDS for value in (-5e-324, math.nextaft
 
 def test_the_defaults_are_as_promised() -> None:
     """Who sets nothing gets what the documentation says, and there is no option beside these."""
-    found = dataclasses.asdict(Options())
-    assert {**found, "redact": [rule["name"] for rule in found["redact"]]} == DEFAULTS
+    found = vars(Options())
+    assert {**found, "redact": [rule.name for rule in found["redact"]]} == DEFAULTS
 
 
 @pytest.mark.parametrize(("given", "unit"), [(None, ""), ("", ""), ("h", "H"), ("MIDNIGHT", "midnight"), ("w6", "W6")])
@@ -158,8 +157,8 @@ def test_an_option_like_no_other_names_them_all() -> None:
 
 def test_options_do_not_change() -> None:
     """Options that are checked stay as they were checked."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Options().batch_size = 0  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="batch_size cannot be set to 0"):
+        Options().batch_size = 0
 
 
 def test_a_journal_directory_may_be_any_path(tmp_path: Path) -> None:
