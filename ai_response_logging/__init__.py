@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._context import ai_context
+    from ._typed import ResponseFields, Snapshot
     from .api import (
         AsyncAIResponseLogger,
         alog_ai_response,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from .handler import AIResponseHandler, ResponseQueueHandler
     from .listener import BatchQueueListener
     from .reader import read_log
-    from .record import ResponseFields
-    from .stats import Snapshot
     from .writer import BatchFileHandler
 
 __version__ = "0.1.0"
@@ -61,9 +60,9 @@ _HOMES = {
     "OutputError": "errors",
     "QueryError": "errors",
     "RefusedError": "errors",
-    "ResponseFields": "record",
+    "ResponseFields": "_typed",
     "ResponseQueueHandler": "handler",
-    "Snapshot": "stats",
+    "Snapshot": "_typed",
     "WriteError": "errors",
     "ai_context": "_context",
     "alog_ai_response": "api",

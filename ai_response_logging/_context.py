@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
-    from .record import ResponseFields
+    from ._typed import ResponseFields
 
 __all__ = ["ai_context", "context_fields"]
 

@@ -24,13 +24,14 @@ from ._prepared import PreparedRecord
 from .errors import ConfigError, ConfigWarning, LogPathError, WriteError
 from .listener import BatchQueueListener, call_in_time
 from .record import LOGGER_NAME, Encoded
-from .stats import Snapshot, tell, text_of
+from .stats import tell, text_of
 from .writer import BatchFileHandler
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
     from ._options import Options
+    from ._typed import Snapshot
 
 __all__ = ["Pipeline", "pipeline_on"]
 

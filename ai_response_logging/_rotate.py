@@ -37,12 +37,13 @@ __all__ = [
     "uncompressed_files",
 ]
 
-ROTATED: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z(\.gz)?\Z")
-_WAS_LOG: Final = re.compile(r"(\.(sealed-)?[\d.-]*\d(T\d{6}\.\d{6}Z)?|-\d[\d-]*(\.backup)?)(\.gz)?\Z")
+# Texts: `re` compiles each for who first looks for such files, and remembers it.
+ROTATED: Final = r"\d{8}T\d{6}\.\d{6}Z(\.gz)?\Z"
+_WAS_LOG: Final = r"(\.(sealed-)?[\d.-]*\d(T\d{6}\.\d{6}Z)?|-\d[\d-]*(\.backup)?)(\.gz)?\Z"
 _SECONDS: Final = {"S": 1, "M": 60, "H": 3600, "D": 86_400}
 _DAY_S: Final = 86_400
 _NEVER: Final = float("inf")
-_MOMENT: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
+_MOMENT: Final = r"\d{8}T\d{6}\.\d{6}Z"
 _MOMENT_FORMAT: Final = "%Y%m%dT%H%M%S.%fZ"
 _MOMENT_BYTES: Final = len("20261123T190541.000123Z")
 _JUMP_S: Final = 60.0  # less is a clock that is being put right
@@ -100,7 +101,7 @@ def _noted(lock_file: FileIO | None) -> str | None:
         return None
     with suppress(OSError, UnicodeDecodeError):
         text = os.pread(lock_file.fileno(), _MOMENT_BYTES + 1, 0).decode("ascii")
-        if not text or (_MOMENT.fullmatch(text) and _behind(text)):
+        if not text or (re.fullmatch(_MOMENT, text) and _behind(text)):
             return text
     return None  # somebody else's file stands there: not a byte of it is ours to write
 
@@ -109,8 +110,8 @@ def _newest(path: str) -> str:
     """Return the latest time in the names of files that were the log at *path*; empty if there is none."""
     moments: list[str] = []
     with suppress(OSError):  # it may be searched but not listed: then the clock must do
-        names = filter(_WAS_LOG.match, _names_behind(path))
-        moments = sorted(found[0] for name in names if (found := _MOMENT.search(name)))
+        names = filter(re.compile(_WAS_LOG).match, _names_behind(path))
+        moments = sorted(found[0] for name in names if (found := re.search(_MOMENT, name)))
     return next((moment for moment in reversed(moments) if _behind(moment)), "")
 
 
@@ -163,18 +164,18 @@ def period(began_s: float, options: Options) -> tuple[float, float]:
 
 def rotated_files(path: str) -> list[str]:
     """Return the rotated files of *path*, oldest first."""
-    return [path + name for name in _names_behind(path) if name[:1] == "." and ROTATED.match(name, 1)]
+    return [path + name for name in _names_behind(path) if name[:1] == "." and re.match(ROTATED, name[1:])]
 
 
 def uncompressed_files(path: str) -> list[str]:
     """Return the rotated files of *path* that are not compressed, or not to the end, oldest first."""
     stems = {name.removesuffix(".gz.part") for name in _names_behind(path) if not name.endswith(".gz")}
-    return [path + stem for stem in sorted(stems) if stem[:1] == "." and ROTATED.match(stem, 1)]
+    return [path + stem for stem in sorted(stems) if stem[:1] == "." and re.match(ROTATED, stem[1:])]
 
 
 def files_of(path: str) -> list[str]:
     """Return the files that were the log at *path*, under our names or one that logrotate gives, newest first."""
-    return [path + name for name in reversed(_names_behind(path)) if _WAS_LOG.match(name)]
+    return [path + name for name in reversed(_names_behind(path)) if re.match(_WAS_LOG, name)]
 
 
 def numbered(path: str) -> list[tuple[str, int]]:

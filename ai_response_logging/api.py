@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._prepared import PreparedRecord
-    from .record import ResponseFields
-    from .stats import Snapshot
+    from ._typed import ResponseFields, Snapshot
 
 __all__ = [
     "AsyncAIResponseLogger",

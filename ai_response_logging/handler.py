@@ -30,7 +30,7 @@ from .formatter import STATUS_ATTRIBUTE, AIResponseFormatter, Status, cleaned_by
 from .record import LOGGER_NAME, Encoded, default_log_path
 
 if TYPE_CHECKING:
-    from .stats import Snapshot
+    from ._typed import Snapshot
 
 __all__ = ["AIResponseHandler", "ResponseQueueHandler"]
 

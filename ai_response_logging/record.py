@@ -14,7 +14,7 @@ import time
 import zlib
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
@@ -32,7 +32,6 @@ __all__ = [
     "PROVIDERS",
     "SCHEMA_VERSION",
     "Encoded",
-    "ResponseFields",
     "checksum",
     "crc32_of",
     "date_and_time",
@@ -74,75 +73,6 @@ _PLATFORMS: Final[Mapping[str, tuple[str, ...]]] = {
     "zhipu": ("zhipu", "智谱", "智谱ai", "智谱清言", "zhipuai", "chatglm", "glm"),
 }
 PROVIDERS: Final[Mapping[str, str]] = {name: provider for provider, names in _PLATFORMS.items() for name in names}
-
-
-class ResponseFields(TypedDict, total=False):
-    """
-    The usual fields of one answer, typed so that an editor helps; any other keyword is accepted and kept.
-
-    Times are milliseconds where the name ends in ``_ms`` and seconds where it ends in ``_seconds``.
-    """
-
-    record_id: str
-    call_id: str
-    event: str
-    question: str
-    response: str
-    platform: str
-    provider: str
-    model: str
-    response_model: str
-    api_version: str
-    operation: str
-    system: str
-    messages: list[object]
-    tools: list[object]
-    tool_calls: list[object]
-    choices: list[object]
-    finish_reasons: list[str]
-    response_id: str
-    request_id: str
-    success: bool
-    error_type: str
-    error_class: str
-    error_message: str
-    http_status_code: int
-    retry_count: int
-    attempts: list[object]
-    latency_ms: float
-    ttft_ms: float
-    stream: bool
-    stream_end: str
-    tokens_used: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int
-    stop: list[str]
-    timeout_seconds: float
-    brand: str
-    competitor: str
-    industry: str
-    question_category: str
-    execution_id: str
-    question_index: int
-    total_questions: int
-    model_index: int
-    total_models: int
-    session_id: str
-    user_id: str
-    trace_id: str
-    span_id: str
-    circuit_breaker_open: bool
-    response_quality_score: float
-    raw_request: object
-    raw_response: object
-    metadata: dict[str, object]
-    tags: list[str]
 
 
 class Encoded(NamedTuple):
@@ -235,7 +165,7 @@ def host_name() -> str:
     return socket.gethostname().encode("utf-8", "replace").decode() or "localhost"
 
 
-_UNIX_TIMESTAMP: Final = re.compile(rb'"unix_timestamp":\s*(\d+(?:\.\d+)?)')
+_UNIX_TIMESTAMP: Final = rb'"unix_timestamp":\s*(\d+(?:\.\d+)?)'
 _second: tuple[int, bytes] = (-1, b"")
 
 
@@ -257,7 +187,7 @@ def timestamp(created_us: int) -> str:
 
 def logged_at(line: bytes) -> float | None:
     """Return the Unix time at which *line*, or the beginning of one, says that it was logged; None if it does not."""
-    found = _UNIX_TIMESTAMP.search(line, 0, line.find(b"\n") if b"\n" in line else len(line))
+    found = re.compile(_UNIX_TIMESTAMP).search(line, 0, line.find(b"\n") if b"\n" in line else len(line))
     return float(found[1]) if found else None
 
 

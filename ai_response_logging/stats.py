@@ -1,57 +1,14 @@
-"""What is counted, as one consistent snapshot, and how often a fault is told."""
+"""How a fault is told, and how often."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from typing import TypedDict
 
-__all__ = ["FaultLog", "Snapshot", "tell", "text_of"]
+__all__ = ["FaultLog", "tell", "text_of"]
 
 QUIET_S = 60.0
-
-
-class Snapshot(TypedDict):
-    """
-    The counters of one writer at one instant.
-
-    ``accepted == written + written_sync + pending + failed`` holds in every snapshot. All are numbers of
-    records since the writer began; a forked child starts at 0.
-    """
-
-    accepted: int
-    """Records handed to the handler."""
-    written: int
-    """In the file, put there by the listener, or by the caller where no listener runs."""
-    written_sync: int
-    """In the file, put there by the caller because the queue was full."""
-    failed: int
-    """Nowhere."""
-    pending: int
-    """On their way: in the queue, in the batch, in the journal."""
-    queue_size: int
-    """Of these, in the queue."""
-    queued: int
-    """Running total of the status ``queued``."""
-    spilled: int
-    """Running total of the status ``spilled``."""
-    replayed: int
-    """Other writers' lines brought home; not in ``accepted``."""
-    retried: int
-    """Attempts that followed a failed one."""
-    encode_errors: int
-    """Records in which a value had to be replaced."""
-    rotations: int
-    """Times this writer began a new file."""
-    durability: str
-    """What holds now: ``memory``, ``crash`` or ``power``."""
-    worker_alive: bool
-    """Whether the listener's thread runs."""
-    last_error: str | None
-    """The newest fault, as text."""
-    last_error_time: float | None
-    """When it was, seconds since 1970."""
 
 
 class FaultLog:

@@ -32,12 +32,13 @@ from ._retry import pauses
 from .errors import AppendError, LockTimeoutError, WriteError
 from .formatter import AIResponseFormatter, cleaned_by
 from .record import default_log_path
-from .stats import Snapshot, tell
+from .stats import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ._adopt import Orphan
+    from ._typed import Snapshot
 
 __all__ = ["BatchFileHandler"]
 
@@ -186,14 +187,14 @@ class BatchFileHandler(CallerFileHandler):
             encode_errors = queue.encode_errors
         not_queued = counted["written"] + counted["written_sync"] + counted["spilled"]
         # What is counted is only what cannot be derived, so that no interruption can make the sum wrong.
-        return Snapshot(
-            accepted=arrived + pending + counted["failed"], written=arrived - counted["written_sync"],
-            written_sync=counted["written_sync"], failed=counted["failed"], pending=pending, queue_size=pending,
-            queued=arrived + pending - not_queued, spilled=counted["spilled"], replayed=self.replayed,
-            retried=self.retried, encode_errors=encode_errors, rotations=self.rotations,
-            durability=self._durability(),
-            worker_alive=queue.listening, last_error=faults.last_error, last_error_time=faults.last_error_time,
-        )  # fmt: skip
+        return {
+            "accepted": arrived + pending + counted["failed"], "written": arrived - counted["written_sync"],
+            "written_sync": counted["written_sync"], "failed": counted["failed"], "pending": pending,
+            "queue_size": pending, "queued": arrived + pending - not_queued, "spilled": counted["spilled"],
+            "replayed": self.replayed, "retried": self.retried, "encode_errors": encode_errors,
+            "rotations": self.rotations, "durability": self._durability(),
+            "worker_alive": queue.listening, "last_error": faults.last_error, "last_error_time": faults.last_error_time,
+        }  # fmt: skip
 
     def _durability(self) -> str:
         """Return what holds now. Without a journal a call at ``power`` returns only when the log itself is synced."""

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -119,7 +120,7 @@ def test_compressed_file_holds_the_same_bytes_in_small_steps(old: Old):
     assert run_all(old) == -(-len(old.bytes) // PIECE) == 3
 
     old.assert_done()
-    assert ROTATED.match(old.packed.name.removeprefix(f"{old.log.name}."))
+    assert re.match(ROTATED, old.packed.name.removeprefix(f"{old.log.name}."))
 
 
 @pytest.mark.skipif(shutil.which("gzip") is None, reason="there is no gzip")

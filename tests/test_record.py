@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_response_logging import record
+from ai_response_logging._typed import ResponseFields
 from ai_response_logging.record import (
     OWN_FIELDS,
     PROVIDERS,
-    ResponseFields,
     checksum,
     default_log_path,
     new_writer_id,

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_rotation_is_a_rename_to_the_time(log_path: Path):
 
     assert not log_path.exists()
     assert (target.read_bytes(), target.stat().st_ino) == (b"kept\n", inode)
-    assert ROTATED.match(target.name.removeprefix(f"{log_path.name}."))
+    assert re.match(ROTATED, target.name.removeprefix(f"{log_path.name}."))
     assert log_files(log_path) == [target]
 
 

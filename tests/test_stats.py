@@ -12,8 +12,9 @@ import pytest
 from helpers import assert_all_there_once, read_lines
 
 from ai_response_logging import AIResponseHandler, stats
+from ai_response_logging._typed import Snapshot
 from ai_response_logging.errors import AIResponseLoggingError, WriteError
-from ai_response_logging.stats import FaultLog, Snapshot, tell
+from ai_response_logging.stats import FaultLog, tell
 
 # As promise.md lists them.
 PROMISED = {

@@ -18,8 +18,8 @@ import pytest
 from helpers import assert_all_there_once, has_proc, read_lines
 
 from ai_response_logging import _queue, stats
+from ai_response_logging._typed import Snapshot
 from ai_response_logging.errors import AppendError, ConfigError, LockTimeoutError, LogPathError, WriteError
-from ai_response_logging.stats import Snapshot
 from ai_response_logging.writer import BatchFileHandler
 
 QUICK: dict[str, Any] = {

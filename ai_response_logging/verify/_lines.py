@@ -15,8 +15,9 @@ import orjson
 
 from .._parse import STARTS, objects_in, parse_line
 from .._shapes import has_older_shape
+from .._typed import ResponseFields
 from ..reader import MAX_LINE_BYTES, is_unfinished
-from ..record import CHECKSUM_MARK, OWN_FIELDS, ResponseFields, checksum
+from ..record import CHECKSUM_MARK, OWN_FIELDS, checksum
 
 __all__ = ["Finding", "claims_in", "judge_line"]
 

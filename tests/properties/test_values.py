@@ -21,8 +21,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ai_response_logging._plain import plain_fields
+from ai_response_logging._typed import ResponseFields
 from ai_response_logging.formatter import AIResponseFormatter, current_head
-from ai_response_logging.record import OWN_FIELDS, ResponseFields, seal, tail_of
+from ai_response_logging.record import OWN_FIELDS, seal, tail_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # 2,000 examples each in the long profile
 
