@@ -500,7 +500,7 @@ MUTANTS: Final = (
     Mutant("Never: a symlink in the journal's place is followed", "_journal_place.py",
            'if (kind := describe_file_type(directory)) not in {"a directory", ""}:', 'if kind := "":',
            "tests/test_journal.py::test_journal_in_a_directory_behind_a_symbolic_link_is_refused"),
-    Mutant("journal_directory: whoever knows nothing of it follows the note", "_journal_read.py",
+    Mutant("journal_directory: whoever knows nothing of it follows the note", "_journal_find.py",
            "for place in places if os.path.isabs(place)]", "for place in places if not place]",
            "tests/test_journal_keep.py::test_journal_elsewhere_is_brought_home_by_who_knows_nothing_of_it"),
     Mutant("journal_directory: the note is made", "_journalling.py",

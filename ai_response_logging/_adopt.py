@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from . import _append, _lock
 from ._journal_files import JournalFiles, let_go, open_lock
+from ._journal_find import content
 from ._journal_format import SYNCED, Intent, directory_names, lock_name, seq_of, whole_lines, writers_among
-from ._journal_read import content
 from ._paths import OwnFile, open_regular, sync_directory
 from .errors import LogPathError
 

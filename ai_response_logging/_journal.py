@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import _append, _lock
 from ._journal_files import JournalFiles, let_go, open_lock, unlink
+from ._journal_find import content
 from ._journal_format import (
     MARK_BYTES,
     SYNCED,
@@ -23,7 +24,6 @@ from ._journal_format import (
     seq_of,
 )
 from ._journal_place import new_lock
-from ._journal_read import content
 from ._libc import pwrite_error, pwrite_holding
 from ._paths import OwnFile, open_regular, sync_directory
 from .errors import LogPathError

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from . import _append, _lock
 from ._fork import forget_in_child
+from ._journal_find import content
 from ._journal_format import (
     MARK_BYTES,
     Intent,
@@ -25,7 +26,6 @@ from ._journal_format import (
     mark_name,
     segments_among,
 )
-from ._journal_read import content
 from ._paths import OwnFile, open_regular, sync_directory
 
 __all__ = ["JournalFiles", "let_go", "open_lock", "unlink"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from . import _append, _lock
 from ._journal_files import open_lock
+from ._journal_find import journal_directories
 from ._journal_format import journal_directory, location_file, lock_name, own_directory
-from ._journal_read import journal_directories
 from ._paths import OwnFile, describe_file_type, make_directory, open_regular, sync_directory
 from ._retry import naps
 from .errors import LogPathError

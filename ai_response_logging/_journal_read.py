@@ -1,7 +1,7 @@
 """
-Find and read the journals of a log: the lines whose calls have returned and that may not be in the log yet.
+Read the journals of a log: the lines whose calls have returned and that may not be in the log yet.
 
-For readers and adopters alike. Reading takes no lock, opens files for reading only, and never makes a writer wait.
+For readers. Reading takes no lock, opens files for reading only, and never makes a writer wait.
 
 Lines move from a journal to the log, and never back: a line is in the log before the mark says so, and its space is
 used again only after that. So whoever reads the journals first, and opens the log's files only then, misses none: what
@@ -11,38 +11,18 @@ is no longer in a journal when it is read is in the log when that is opened. Wha
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ._journal_format import (
-    find_mark,
-    journal_directory,
-    location_file,
-    mark_name,
-    own_directory,
-    segments_among,
-    whole_lines,
-    writers_among,
-)
+from ._journal_find import content, journal_directories, names_in, why_not
+from ._journal_format import find_mark, mark_name, segments_among, whole_lines, writers_among
 from ._numbers import Numbers, Place
-from ._paths import describe_owner, open_regular
 from .errors import LogPathError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = [
-    "JournalLine",
-    "Journalled",
-    "content",
-    "journal_directories",
-    "journal_lines",
-    "lines_of_writer",
-    "names_in",
-    "why_not",
-]
+__all__ = ["JournalLine", "Journalled", "journal_lines", "lines_of_writer"]
 
-_LOCATIONS_BYTES: Final = 1 << 16
 _HELD_BYTES: Final = 16 << 20  # of lines that are to be shown behind the log
 _ENTRY_BYTES: Final = 256  # that holding a line takes beside it
 _NOWHERE: Final = Place(0, 0, 0)
@@ -127,43 +107,6 @@ class Journalled:
         return iter(self._held.values())
 
 
-def journal_directories(
-    path: str, elsewhere: str | None = None, on_unread: Callable[[str, str], object] | None = None
-) -> list[str]:
-    """Return all directories in which journals of the log at *path* may be: one's own, the log's, and those noted."""
-    noted, location = b"", location_file(path)
-    try:
-        with open_regular(location, os.O_RDONLY, 0, create=False) as file:
-            noted = file.read(_LOCATIONS_BYTES) or b""
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, LogPathError) as error:
-        if on_unread is not None:
-            on_unread(location, why_not(location, error))
-    places = [os.fsdecode(line) for line in noted.splitlines()]
-    own = [own_directory(path, elsewhere), journal_directory(path)]
-    return list(dict.fromkeys(own + [place for place in places if os.path.isabs(place)]))
-
-
-def names_in(directory: str) -> list[str]:
-    """
-    Return the names in *directory*; none if it is not there, or is a link to another.
-
-    Raises:
-        OSError: It may not be read.
-    """
-    with suppress(FileNotFoundError, NotADirectoryError):
-        if not os.path.islink(directory):
-            return os.listdir(directory)
-    return []
-
-
-def content(path: str) -> bytes:
-    """Return what is in the regular file at *path*."""
-    with open_regular(path, os.O_RDONLY, 0, create=False) as file:
-        return file.readall()
-
-
 def _read(path: str, on_unread: Callable[[str, str], object]) -> bytes:
     try:
         return content(path)
@@ -172,12 +115,3 @@ def _read(path: str, on_unread: Callable[[str, str], object]) -> bytes:
     except (OSError, LogPathError) as error:
         on_unread(path, why_not(path, error))
         return b""
-
-
-def why_not(path: str, error: OSError | LogPathError) -> str:
-    """Return why what stands at *path*, part of a journal, cannot be read, and what now."""
-    if isinstance(error, LogPathError):
-        return f"it is {error.found}, not a regular file; the records of this journal are not seen: move it away"
-    owner = describe_owner(path)
-    now = f" ({owner}): run this as its owner" if owner and isinstance(error, PermissionError) else ""
-    return f"{error.strerror or error}, so records that may be in this journal are not seen{now}"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from ._adopt import Orphan, has_journals, orphans
 from ._fork import has_forked
 from ._journal import Journal
+from ._journal_find import journal_directories
 from ._journal_format import own_directory
 from ._journal_place import note_location
-from ._journal_read import journal_directories
 from ._kept import without_frames
 from ._shared_file import SharedFileHandler
 from .errors import LogPathError, WriteError

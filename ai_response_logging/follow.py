@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Self
 
 from ._followed import FollowedFile, lines_backward, start_behind
+from ._journal_find import journal_directories, names_in, why_not
 from ._journal_format import mark_name, segments_among, writers_among
-from ._journal_read import JournalLine, journal_directories, lines_of_writer, names_in, why_not
+from ._journal_read import JournalLine, lines_of_writer
 from ._nested import flat_record
 from ._numbers import Numbers, Place
 from ._shapes import has_older_shape

@@ -18,6 +18,7 @@ from helpers import has_fork, read_lines
 from ai_response_logging import AIResponseHandler, _journal, _lock
 from ai_response_logging._adopt import Orphan, orphans
 from ai_response_logging._journal import Journal
+from ai_response_logging._journal_find import journal_directories
 from ai_response_logging._journal_format import (
     Intent,
     location_file,
@@ -28,7 +29,6 @@ from ai_response_logging._journal_format import (
     whole_lines,
 )
 from ai_response_logging._journal_place import note_location
-from ai_response_logging._journal_read import journal_directories
 from ai_response_logging._options import Options
 from ai_response_logging._queue import LineQueue
 from ai_response_logging.errors import LogPathError

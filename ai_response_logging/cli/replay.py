@@ -82,8 +82,8 @@ class _Replay:
             LogReadError: There is no such log.
         """
         from .._adopt import orphans
+        from .._journal_find import journal_directories, names_in, why_not
         from .._journal_format import segments_among, writers_among
-        from .._journal_read import journal_directories, names_in, why_not
         from ..reader import LogSnapshot
 
         places: list[str] = []
@@ -154,7 +154,7 @@ class _Replay:
 
     def _keep(self, orphan: Orphan, error: Exception) -> None:
         """Note that a journal stays because of *error*."""
-        from .._journal_read import why_not
+        from .._journal_find import why_not
         from ..errors import LogPathError
 
         path = os.path.join(orphan.directory, orphan.writer_id)
@@ -170,8 +170,8 @@ class _Replay:
 
     def _leave(self, left: Left) -> None:
         """Note a journal that somebody holds, or that may not be opened."""
+        from .._journal_find import why_not
         from .._journal_format import lock_name
-        from .._journal_read import why_not
 
         path = os.path.join(left.directory, left.writer_id)
         if left.error is None:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from .. import _lock
 from .._adopt import has_journals
 from .._journal_files import let_go, open_lock
+from .._journal_find import content, journal_directories, names_in
 from .._journal_format import find_mark, lock_name, mark_name, writers_among
-from .._journal_read import content, journal_directories, journal_lines, names_in
+from .._journal_read import journal_lines
 from ..errors import LogPathError, WriteError
 from ..record import logged_at
 from ..writer import BatchFileHandler
