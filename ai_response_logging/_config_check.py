@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ._options import Options
+from ._options import checked_option
 from .errors import ConfigError
 from .record import LOGGER_NAME
 
@@ -75,7 +75,7 @@ def _options(path: str, section: Mapping[str, Any]) -> Iterator[Complaint]:
                 yield Complaint(f"{path}.filename", f"filename must be a path, got {value!r}")
             continue
         try:
-            Options.checked({key: value})
+            checked_option(key, value)
         except ConfigError as error:
             yield Complaint(f"{path}.{key}", error.problem)
 

@@ -11,7 +11,7 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["DURABILITIES", "WHEN", "Options"]
+__all__ = ["DURABILITIES", "WHEN", "Options", "checked_option"]
 
 WHEN: Final = ("S", "M", "H", "D", "midnight", *(f"W{day}" for day in range(7)))
 DURABILITIES: Final = ("memory", "crash", "power")
@@ -107,6 +107,18 @@ class Options:
     def names(cls) -> tuple[str, ...]:
         """Return the names of all options."""
         return tuple(cls.__annotations__)
+
+
+def checked_option(name: str, value: Any) -> Any:
+    """
+    Return the *value* of one option validated.
+
+    Raises:
+        ConfigError: As :class:`Options` does.
+    """
+    if name not in _CHECKS:
+        raise _unknown(name)
+    return _CHECKS[name](name, value)
 
 
 def _complaint(name: str, allowed: str, found: object) -> ConfigError:
