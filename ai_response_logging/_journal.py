@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from . import _append, _lock
-from ._journal_files import JournalFiles, let_go, open_lock, unlink
+from ._journal_files import let_go, open_lock, unlink
 from ._journal_find import content
 from ._journal_format import (
     MARK_BYTES,
@@ -24,6 +24,7 @@ from ._journal_format import (
     seq_of,
 )
 from ._journal_place import new_lock
+from ._journal_space import SEGMENT_BYTES, JournalSpace, reserve
 from ._libc import pwrite_error, pwrite_holding
 from ._paths import OwnFile, open_regular, sync_directory
 from .errors import LogPathError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
-SEGMENT_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 300  # at most, of a line behind its body: writer, number, checksum
 _SPARE_SEGMENTS: Final = 2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -44,7 +44,7 @@ _SLOW_S: Final = 0.001
 _OUTSIDE_S: Final = 0.1
 
 
-class Journal(JournalFiles):
+class Journal(JournalSpace):
     """
     This writer's journal.
 
@@ -62,6 +62,9 @@ class Journal(JournalFiles):
         # What close() lets go of, first: a process may fork from here on, or after a fault that leaves us half made.
         self._unsynced: list[OwnFile] = []
         """Segments that were left, for :meth:`sync` to see to."""
+        self._left: list[OwnFile] = []
+        """Others that were left, for :meth:`prepare` to close."""
+        self._spare: list[str] = []
         self._segment: OwnFile | None = None
         lock = new_lock(directory, writer_id, options, like)
         super().__init__(directory, directory_names(directory), writer_id, lock, options.file_mode, is_synced=False)
@@ -76,8 +79,7 @@ class Journal(JournalFiles):
         # Of the segment: its descriptor, where the next line stands in it, and which number that line must have.
         self._descriptor, self._position, self._follows = -1, 0, -1
         self._large: dict[str, int] = {}
-        self._spare: list[str] = []
-        self._most_spare = 0
+        self._begin_space()
         self._pwrite = pwrite_holding()
         self._was_slow, self._outside_until_s = False, 0.0
         self.set_synced(options.durability == "power")
@@ -149,6 +151,7 @@ class Journal(JournalFiles):
                 written = os.pwrite(self._descriptor, line, self._position)
         except OSError as error:
             if error.errno == errno.EBADF:  # somebody has closed all descriptors: go on in a segment with its own
+                self._drop_ready()
                 self._position = SEGMENT_BYTES
             elif error.errno not in _FULL:
                 raise
@@ -162,49 +165,38 @@ class Journal(JournalFiles):
         return written == size
 
     def _begin_segment(self, first_seq: int, size: int) -> None:
-        """Begin a segment with line *first_seq*, in space that is reserved: an old one's where there is one."""
+        """Begin a segment with line *first_seq*: the one that is ready, if it can be had and is large enough."""
         before, self._segment, self._descriptor, self._follows = self._segment, None, -1, -1
-        if before is not None and self.is_synced and self.synced_seq < self.next_seq:
-            self._unsynced.append(before)
-        elif before is not None:  # first, for there may be no descriptor but this one
-            before.close()
+        if before is not None:
+            is_unsynced = self.is_synced and self.synced_seq < self.next_seq
+            (self._unsynced if is_unsynced else self._left).append(before)
         if self._is_closed:  # what is stored in one that has been removed nobody would find
             raise OSError(errno.EBADF, "this journal is closed", self.directory)
-        if not self._lock.is_ours():
-            try:
-                self.retake()
-            except FileNotFoundError:
-                raise OSError(errno.EBADF, "this journal has been brought home", self.directory) from None
         name = segment_name(self.writer_id, first_seq)
-        self._use_spare(name)
-        segment = open_regular(self._path(name), os.O_RDWR, self._file_mode, like=self.directory)
-        reserved = max(size, SEGMENT_BYTES)
-        with suppress(OSError, AttributeError):  # then a full disk shows with the line that has no room
-            os.posix_fallocate(segment.fileno(), 0, reserved)
-        if reserved > SEGMENT_BYTES:
-            self._large[name] = reserved
+        # A disk that makes us wait must not make every thread wait, as in _write().
+        is_quick = size <= SEGMENT_BYTES and time.perf_counter() >= self._outside_until_s
+        segment = (self._take_ready(name) if is_quick else None) or self._open_segment(name, max(size, SEGMENT_BYTES))
         if (entry := (first_seq, name)) not in self._segments:
             self._segments.append(entry)
         self._names_made += 1
         descriptor = segment.fileno()
         self._segment, self._descriptor, self._position, self._follows = segment, descriptor, 0, first_seq
 
-    def _use_spare(self, name: str) -> None:
-        """Let an old segment be *name*; what stands in it has smaller numbers and does not count."""
-        with suppress(IndexError, OSError):
-            spare = self._path(self._spare.pop())
+    def _open_segment(self, name: str, size: int) -> OwnFile:
+        """Make segment *name* in space that is reserved: an old one's where there is one."""
+        left, self._left = self._left, []
+        let_go(*left)  # first, for there may be no descriptor but this one
+        if not self._lock.is_ours():
             try:
-                # Not a rename: that one would replace a segment which a signal handler has made there meanwhile.
-                os.link(spare, self._path(name))
-            finally:
-                os.unlink(spare)
-
-    def _discard(self, name: str) -> None:
-        if len(self._spare) < self._most_spare and name not in self._large and name not in self._bad:
-            self._spare.append(name)
-        else:
-            super()._discard(name)
-            self._large.pop(name, None)
+                self.retake()
+            except FileNotFoundError:
+                raise OSError(errno.EBADF, "this journal has been brought home", self.directory) from None
+        self._use_spare(name)
+        segment = open_regular(self._path(name), os.O_RDWR, self._file_mode, like=self.directory)
+        reserve(segment, size)
+        if size > SEGMENT_BYTES:
+            self._large[name] = size
+        return segment
 
     # -- durability power
 
@@ -261,6 +253,7 @@ class Journal(JournalFiles):
             OSError: It could not all be forgotten.
         """
         let_go(*self._unsynced, self._segment)
+        self._drop_ready()
         self._unsynced, self._segment, self._descriptor, self._follows = [], None, -1, -1
         for first_seq, name in self._segments[:]:
             self._bad.add(name)
@@ -274,7 +267,7 @@ class Journal(JournalFiles):
     def has_room(self, size: int) -> bool:
         """Say whether a record of *size* bytes may still be kept, as ``journal_max_bytes`` says."""
         size += _TAIL_BYTES
-        if self._position + size <= SEGMENT_BYTES or (self._spare and size <= SEGMENT_BYTES):
+        if self._position + size <= SEGMENT_BYTES or ((self._ready or self._spare) and size <= SEGMENT_BYTES):
             return True
         return self.size + max(size, SEGMENT_BYTES) <= self.max_bytes
 
@@ -282,7 +275,7 @@ class Journal(JournalFiles):
     def size(self) -> int:
         """Bytes that it takes on the disk."""
         names = [name for _, name in self._segments] + self._spare
-        return sum(self._large.get(name, SEGMENT_BYTES) for name in names)
+        return sum(self._large.get(name, SEGMENT_BYTES) for name in names) + SEGMENT_BYTES * (self._ready is not None)
 
     def has_lost_lock(self) -> bool:
         """Say whether somebody has closed its lock under us (a daemoniser does): then others may have taken it."""
@@ -307,6 +300,7 @@ class Journal(JournalFiles):
                 let_go(lock)
                 raise
             let_go(self._lock, self._marks)
+            self._drop_ready()
             self._mark, self._marks, self._follows, self._lock = mark, None, -1, lock
 
     def _lock_anew(self, lock: OwnFile, settle: Callable[[Mark], None] | None) -> Mark:
@@ -370,14 +364,12 @@ class Journal(JournalFiles):
         """Let go of it; whoever comes next may bring home what is in it."""
         self._descriptor, self._follows = -1, -1
         super().close()
-        let_go(*self._unsynced, self._segment)
+        let_go(*self._unsynced, *self._left, self._segment)
+        self._drop_ready()
 
     def remove(self) -> None:
         """Remove the journal: all its lines have arrived."""
         with self._using:
+            self._drop_ready()
             self._remove_spares()  # also if the directory cannot be listed now
             super().remove()
-
-    def _remove_spares(self) -> None:  # a function of its own: see _queue._beginning
-        while self._spare:
-            unlink(self._path(self._spare.pop()))

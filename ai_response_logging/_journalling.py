@@ -112,6 +112,11 @@ class JournallingFileHandler(SharedFileHandler):
             with suppress(*FAULTS):
                 self.attempt(self.options.caller_timeout)
 
+    def _prepare_segment(self) -> None:
+        """Behind a block, when nobody waits for the log's lock: have the journal's next segment ready."""
+        if (keeper := self.queue.keeper) is not None:
+            keeper.prepare()
+
     def _look_for_journal(self) -> None:
         if self.queue.keeper is not None:
             self.open_journal()

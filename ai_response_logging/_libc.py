@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["noise", "pwrite_error", "pwrite_holding"]
+__all__ = ["noise", "pwrite_error", "pwrite_holding", "rename_holding"]
 
+_AT_FDCWD: Final = -100
+_RENAME_NOREPLACE: Final = 1
 _GRND_NONBLOCK: Final = 1
 
 
@@ -38,6 +40,30 @@ def pwrite_error() -> OSError:
 
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number))
+
+
+@cache
+def rename_holding() -> Callable[[str, str], int] | None:
+    """
+    Return a function that renames a file and never replaces another; None where there is none.
+
+    It returns 0, or the errno that says why not: EEXIST where something stands.
+
+    Source: Linux renameat2(2).
+    """
+    renameat2 = _function("renameat2")
+    if renameat2 is None:
+        return None
+    import ctypes
+
+    renameat2.restype = ctypes.c_int
+
+    def rename(old: str, new: str) -> int:
+        paths = os.fsencode(old), os.fsencode(new)
+        failed = renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_NOREPLACE)
+        return ctypes.get_errno() if failed else 0
+
+    return rename
 
 
 def noise(size: int) -> bytes:

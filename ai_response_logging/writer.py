@@ -288,6 +288,7 @@ class BatchFileHandler(CallerFileHandler):
                     self._note_unlocked()
             if self._has_surplus:
                 self._remove_surplus()
+            self._prepare_segment()
 
     def _append_or_settle(self, source: LineQueue | Orphan, line: bytes, deadline_s: float) -> None:
         """Append what *source* holds, *line* first; or, where its lock was closed under it, take our journal back."""

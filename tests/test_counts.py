@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ FLAT_OUT = """
 begin("flat out")
 log(3000)
 assert handler.flush()
+begin("end")
+handler.close()
+"""
+# Callers whose stores seem slow go another way, and strace makes them slow.
+SWITCH = """
+from ai_response_logging import _journal
+_journal._SLOW_S, handler._pipeline.queue.keeper._outside_until_s = 1000, 0.0
+log(200)
+assert handler.flush()
+begin("segment")
+log(150)
 begin("end")
 handler.close()
 """
@@ -120,6 +132,7 @@ WRITES = {"write", "pwrite64"}
 # Callgrind names a function where it first stands; then its number must do.
 CALLEE = re.compile(r"^cfn=(?P<number>\(\d+\)).*\ncalls=(?P<count>\d+)", re.MULTILINE)
 NUMBER = re.compile(r"^c?fn=(\(\d+\)) PyEval_SaveThread$", re.MULTILINE)
+OTHER = {"getrandom", "brk", "mmap", "munmap", "mremap", "madvise"}  # for ids, and of the allocator
 LOG, JOURNAL = r"/log\.jsonl$", r"\.journal/"
 CRASH = {"durability": "crash", "flush_interval": 1000}
 
@@ -168,7 +181,21 @@ def test_a_record_flat_out_costs_the_caller_one_store_and_all_threads_one_and_a_
     stores, blocks = seen.sizes(seen.caller, JOURNAL), len(seen.sizes(seen.listener, LOG))
     assert 3000 <= len(stores) <= 3000 * 1.01
     assert all_calls <= 1.5 * 3000, f"{all_calls / 3000} a record, in {blocks} blocks"
-    assert len(seen.listener) <= 16 * blocks + 50  # 15 a block; what is left is the tidying up and the last mark
+    # 15 a block, 16 to have a segment ready; what is left is the tidying up and the last mark.
+    segments = sum(call["name"] == "renameat2" for call in seen.caller)
+    assert len(seen.listener) <= 16 * (blocks + segments) + 50
+
+
+@has_strace
+@pytest.mark.timeout(60)
+def test_new_segment_of_the_journal_costs_the_caller_one_call(tmp_path: Path):
+    """The listener has made it; the call that needs it gives it its name, and neither opens nor closes anything."""
+    seen = Calls(tmp_path / "switch", SWITCH)
+
+    assert Counter(call["name"] for call in seen.caller if call["name"] not in OTHER) == {
+        "pwrite64": 150,
+        "renameat2": 1,
+    }
 
 
 @has_strace
@@ -241,7 +268,7 @@ def test_a_record_costs_a_small_multiple_of_the_limit_in_instructions(parts: dic
 
 @pytest.mark.timeout(120)
 def test_a_call_gives_up_the_interpreter_lock_nowhere(parts: dict[str, str]):
-    """Beside a busy thread whoever gives it up gets it back 5 ms later; only a new MiB of the journal is worth that."""
+    """Beside a busy thread whoever gives it up gets it back 5 ms later: also for a new MiB of the journal."""
     calls = [callee for callee in CALLEE.finditer(parts["calls"]) if callee["number"] in NUMBER.findall(parts["calls"])]
 
-    assert sum(int(one["count"]) for one in calls) <= 0.2 * 200
+    assert sum(int(one["count"]) for one in calls) <= 0.02 * 200

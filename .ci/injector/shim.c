@@ -26,7 +26,7 @@ enum act { PASS, FAIL, BEFORE, AFTER, HALF, SHORT, PART };
 static const char *const names[CALLS] = {
     "open",  "read",  "pread", "write", "pwrite",  "writev", "ftruncate", "fallocate", "flock",   "fsync", "fdatasync",
     "close", "fstat", "stat",  "lstat", "opendir", "rename", "link",      "unlink",    "mkdir",   "rmdir", "chmod",
-    "chown", NULL};
+    "chown", "renameat2", NULL};
 
 static struct { /* what the parent reads */
     long counts[CALLS];
@@ -202,6 +202,8 @@ WRAP(21, int, -1, fchmod, (int d, mode_t m), (d, m), d, NULL)
 WRAP(22, int, -1, chown, (const char *p, uid_t u, gid_t g), (p, u, g), -1, p)
 WRAP(22, int, -1, lchown, (const char *p, uid_t u, gid_t g), (p, u, g), -1, p)
 WRAP(22, int, -1, fchown, (int d, uid_t u, gid_t g), (d, u, g), d, NULL)
+
+WRAP(23, int, -1, renameat2, (int d, const char *p, int e, const char *to, unsigned f), (d, p, e, to, f), -1, p)
 
 /* Linux has closed the descriptor also where close(2) tells an error. */
 int close(int descriptor) {

@@ -37,6 +37,7 @@ CALLS: Final[dict[str, tuple[str, ...]]] = {
     "lstat": ("EIO", "EACCES"),
     "opendir": ("EMFILE", "EACCES", "EIO"),
     "rename": _NAME,
+    "renameat2": (*_NAME, "EEXIST", "ENOENT", "EINVAL", "ENOSYS"),
     "link": (*_NAME, "EMLINK", "EPERM"),
     "unlink": _NAME,
     "mkdir": _NAME,
