@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -30,7 +31,9 @@ class Orphan(JournalFiles):
         # Not directory_names: where the list cannot be had (no descriptor left, EIO) that one says that nothing is
         # there, and a journal with nothing in it is removed.
         super().__init__(directory, os.listdir(directory), writer_id, lock, file_mode, is_synced=is_synced)
-        self._unread = iter(self._segments[:])  # a copy: each segment leaves the list when its lines are home
+        ends = [first_seq for first_seq, _ in self._segments[1:]] + [sys.maxsize]
+        self._unread = iter(list(zip(self._segments, ends, strict=False)))  # each leaves _segments when it is home
+        self._early: list[tuple[int, bytes]] = []
         self._next_seq = self._home_seq = self._mark.consumed
         self._lines: list[bytes] = []
         self.intent: Intent | None = self._mark.intent
@@ -56,14 +59,26 @@ class Orphan(JournalFiles):
     def first(self, count: int) -> list[bytes]:
         """Return the first *count* lines that have not come home; fewer if there are no more."""
         while len(self._lines) < count and (segment := next(self._unread, None)):
-            first_seq, name = segment
+            (first_seq, name), end_seq = segment
             if self.is_synced:
                 self._sync(self._path(name))
             for seq, _, line in whole_lines(content(self._path(name)), self.writer_id, first_seq):
-                if seq >= self._next_seq:  # a store that was interrupted may stand in two segments
-                    self._lines.append(line)
-                    self._next_seq = seq + 1
+                # Loss of power may take the name that used space was given and leave what was stored there since: such
+                # lines belong behind those of all other segments, which would else pass for lines that came home.
+                if seq >= end_seq:
+                    self._early.append((seq, line))
+                else:
+                    self._take(seq, line)
+        if len(self._lines) < count:
+            early, self._early = self._early, []
+            for seq, line in sorted(early):
+                self._take(seq, line)
         return self._lines[:count]
+
+    def _take(self, seq: int, line: bytes) -> None:
+        if seq >= self._next_seq:  # a store that was interrupted may stand in two segments
+            self._lines.append(line)
+            self._next_seq = seq + 1
 
     def _sync(self, segment: str) -> None:
         # A process that was killed may have stored lines in it that it had not synced yet; see LineQueue.make_durable.

@@ -24,6 +24,7 @@ from ai_response_logging._journal_format import (
     find_mark,
     lock_name,
     mark_name,
+    segment_name,
     segments_among,
     whole_lines,
 )
@@ -589,6 +590,30 @@ def test_journal_made_again_outranks_what_was_left_of_the_first(directory: Path)
     orphan = adopt(directory)
     assert orphan.intent == INTENT
     assert all_home(orphan) == lines_of(2, 4)
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_lines_in_used_space_whose_new_name_the_power_took_hide_no_others(directory: Path, at_once: int):
+    """What was stored there last stands under its old name, before all others: it comes home behind them."""
+    journal = make(directory)
+    for first_seq in (0, 2, 4):
+        journal._begin_segment(first_seq, 0)
+        journal.store(lines_of(2, first_seq))
+    journal.mark(2, None)
+    journal._begin_segment(6, 0)
+    journal.store(lines_of(1, 6))
+    journal.close()
+    (directory / segment_name(WRITER, 6)).rename(directory / segment_name(WRITER, 0))
+
+    orphan = adopt(directory)
+    found = []
+    while lines := orphan.first(at_once):
+        found += lines
+        orphan.consume(len(lines))
+    orphan.remove()
+
+    assert found == lines_of(5, 2)
     assert not directory.exists()
 
 
