@@ -52,13 +52,15 @@ GIVE_UP_S: Final = 60
 WRITER: Final = """
 import json, logging, os, sys, threading
 from ai_response_logging.handler import AIResponseHandler
-folder, name, threads, count, ends, options = *sys.argv[1:3], *map(int, sys.argv[3:6]), json.loads(sys.argv[6])
+folder, name, threads, count, ends, scale = *sys.argv[1:3], *map(int, sys.argv[3:7])
+options = json.loads(sys.argv[7])
 acks = os.open(folder + "/acks", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 handler = AIResponseHandler(folder + "/disk/logs/log.jsonl", durability="power", **options)
 def work(thread):
     for number in range(count):
         record_id = f"{name}-{thread}-{number}"
-        record = logging.makeLogRecord({"msg": "m", "record_id": record_id, "response": "x" * (number * 397 % 5000)})
+        response = "x" * (number * 397 % 5000 * scale)
+        record = logging.makeLogRecord({"msg": "m", "record_id": record_id, "response": response})
         if handler.submit(record) != "failed":
             os.write(acks, record_id.encode() + b"\\n")
 workers = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
@@ -69,12 +71,13 @@ handler.close() if ends else os._exit(0)
 
 
 class Scenario(NamedTuple):
-    """A writer's life: its threads, how many records each logs, orphans that it finds, and its options."""
+    """A writer's life: its threads, how many records each logs, orphans that it finds, its options, records' size."""
 
     threads: int
     records: int
     orphans: int
     options: dict[str, Any]
+    scale: int = 1
 
 
 OFTEN: Final = {"batch_size": 3, "flush_interval": 0.005}
@@ -85,6 +88,7 @@ SCENARIOS: Final = {
     "compression": Scenario(1, 15, 0, {**OFTEN, "max_bytes": 15_000, "compress": True}),
     "orphans": Scenario(1, 6, 2, OFTEN),
     "journal elsewhere": Scenario(2, 8, 1, {**OFTEN, "journal_directory": "{folder}/disk/journals"}),
+    "segments": Scenario(1, 25, 0, OFTEN, 60),
     "full queue": Scenario(3, 8, 0, {"batch_size": 100, "flush_interval": 1000, "queue_max_size": 4}),
 }
 
@@ -353,11 +357,11 @@ def live(folder: Path, scenario: Scenario, options: dict[str, Any]) -> tuple[lis
     (folder / "disk").mkdir()
     waits = orjson.dumps({**options, "batch_size": 1000, "flush_interval": 1000}).decode()
     for number in range(scenario.orphans):
-        orphan = [sys.executable, "-c", WRITER, str(folder), f"orphan{number}", "2", "6", "0", waits]
+        orphan = [sys.executable, "-c", WRITER, str(folder), f"orphan{number}", "2", "6", "0", "1", waits]
         subprocess.run(orphan, check=True)
     before = folder / "before"
     shutil.copytree(folder / "disk", before)
-    life = [*map(str, (scenario.threads, scenario.records, 1)), orjson.dumps(options).decode()]
+    life = [*map(str, (scenario.threads, scenario.records, 1, scenario.scale)), orjson.dumps(options).decode()]
     traced = [
         *strace(folder / "trace", CALLS),
         "-e",

@@ -191,8 +191,8 @@ def _large(world: World) -> None:
     world.end(handler)
 
 
-def _segments(world: World) -> None:
-    handler = world.open()
+def _segments(world: World, **options: Any) -> None:
+    handler = world.open(**options)
     for _ in range(3):
         world.record(handler, 2, size=500_000)
         handler.flush()
@@ -269,6 +269,7 @@ SCENARIOS: Final = (
     Scenario("forked", _forked),
     Scenario("large", _large),
     Scenario("segments", _segments),
+    Scenario("power-segments", lambda world: _segments(world, **_POWER), options=_POWER),
     Scenario("elsewhere", _elsewhere),
     Scenario("adopt", _adopt, _one_dead),
     Scenario("power-adopt", lambda world: _adopt(world, **_POWER), _one_dead, _POWER),
