@@ -45,6 +45,17 @@ def keep(journal: Journal, *numbers: int) -> None:
         journal.keep(line_of(seq), seq)
 
 
+def filled(directory: Path, kind: str) -> Journal:
+    """Make a journal whose last segment is full, with lines 4 and 5; with *kind* ``spare`` there was one before."""
+    journal = Journal(str(directory), WRITER, Options())
+    first_seq = 4 if kind == "fresh" else 0
+    journal.begin(first_seq)
+    keep(journal, *range(first_seq, 6))
+    if kind == "spare":
+        journal.mark(4, None)
+    return journal
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Return where the journal is to be."""
@@ -54,13 +65,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture(params=["fresh", "spare"])
 def journal(directory: Path, request: pytest.FixtureRequest) -> Iterator[Journal]:
     """Make a journal whose segment has lines 4 and 5, the last but those; what is ready is a new one or was spare."""
-    made = Journal(str(directory), WRITER, Options())
-    made.begin(0 if request.param == "spare" else 4)
-    if request.param == "spare":
-        keep(made, 0, 1, 2, 3)
-    keep(made, 4, 5)
-    if request.param == "spare":
-        made.mark(4, None)
+    made = filled(directory, request.param)
     made.prepare()
     assert made._ready is not None
     yield made
@@ -325,12 +330,7 @@ def test_killed_with_a_segment_ready_everything_comes_home_once_and_nothing_stay
     pid = os.fork()
     if not pid:  # pragma: no cover  in the child
         try:
-            journal = Journal(str(directory), WRITER, Options())
-            first = 4 if kind == "fresh" else 0
-            journal.begin(first)
-            keep(journal, *range(first, 6))
-            if kind == "spare":
-                journal.mark(4, None)
+            journal = filled(directory, kind)
             journal.prepare()
             assert journal._ready is not None
             if when == "renamed":
@@ -511,12 +511,7 @@ def test_exception_before_any_line_of_it_loses_doubles_and_leaves_nothing(tmp_pa
     while goes_on:
         place += 1
         directory = tmp_path / f"{place}.journal"
-        journal = Journal(str(directory), WRITER, Options())
-        first = 4 if kind == "fresh" else 0
-        journal.begin(first)
-        keep(journal, *range(first, 6))
-        if kind == "spare":
-            journal.mark(4, None)
+        journal = filled(directory, kind)
         if call == "prepare":
             goes_on = interrupted_at(place, journal.prepare)
         else:
