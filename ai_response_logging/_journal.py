@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["Journal"]
 
 _TAIL_BYTES: Final = 300  # at most, of a line behind its body: writer, number, checksum
-_SPARE_SEGMENTS: Final = 2
+# Kept when their lines have arrived, so that a queue of answers may fill again and again and no segment is made or
+# removed for it: removing one takes a millisecond, of the call that finds the queue full.
+_SPARE_SEGMENTS: Final = 6
+_LEAST_SPARE: Final = 2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SLOW_S: Final = 0.001
 _OUTSIDE_S: Final = 0.1
@@ -91,7 +94,7 @@ class Journal(JournalSpace):
         Raises:
             OSError: It cannot be had.
         """
-        self._most_spare = _SPARE_SEGMENTS
+        self._most_spare = max(_LEAST_SPARE, min(_SPARE_SEGMENTS, self.max_bytes // SEGMENT_BYTES >> 3))
         marks = self._open_marks()
         size = os.fstat(marks).st_size
         if size < 2 * MARK_BYTES and os.pwrite(marks, bytes(2 * MARK_BYTES - size), size) != 2 * MARK_BYTES - size:

@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -325,13 +324,13 @@ def test_durability_that_is_changed_at_run_time_holds_from_the_next_record_on(
     log(handler, "power")
     assert syncs.made
 
-    pipeline.configure(replace(pipeline.options, durability="crash"))
+    pipeline.configure(Options(**{**vars(pipeline.options), "durability": "crash"}))
     syncs.made.clear()
     log(handler, "crash")
     assert not syncs.made
     assert not lock.read_bytes().strip()
 
-    pipeline.configure(replace(pipeline.options, durability="power"))
+    pipeline.configure(Options(**{**vars(pipeline.options), "durability": "power"}))
     log(handler, "power again")
     assert syncs.made
     assert lock.read_bytes() == b"power\n"
