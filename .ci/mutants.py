@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
@@ -895,7 +896,8 @@ def _is_killed(tree: Path, mutant: Mutant) -> bool:
     broken = text.replace(mutant.old, mutant.new)
     compile(broken, mutant.file, "exec")  # what is no Python fails every test, and shows nothing
     file.write_text(broken, "utf-8")
-    os.utime(file, (0, 0))  # bytecode is told by second and size, and both may be as before
+    second = zlib.crc32(broken.encode()) >> 1  # until 2038, for any file system
+    os.utime(file, (second, second))  # bytecode is told by second and size, and the last mutant may have had both
     try:
         code, printed = _pytest(tree, "-x", f"--timeout={TEST_LIMIT_S}", mutant.tests, limit_s=RUN_LIMIT_S)
     finally:
@@ -951,9 +953,6 @@ def _become_pytest(tree: Path, output: Path, arguments: tuple[str, ...]) -> NoRe
         tempfile.tempdir = os.environ["TMPDIR"] = str(tree.parent)
         os.environ.pop("HYPOTHESIS_PROFILE", None)
         os.environ["COLUMNS"] = "300"  # or pytest leaves out why a test failed
-        if "-x" in arguments:  # what the unbroken code compiles to, all runs use; of a mutant nothing is kept
-            sys.dont_write_bytecode = True
-            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         code = int(pytest.main([*PYTEST, *arguments]))
     except BaseException:  # noqa: BLE001  whatever it is, this process ends here
         traceback.print_exc()

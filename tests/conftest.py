@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import logging
 import multiprocessing.forkserver
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers import SHARED
 from hypothesis import settings
+
+import ai_response_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +37,11 @@ os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 # A shell starts what is to run in the background with Ctrl-C ignored, and whoever a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    """Compile the package once, and whole; each of thousands of children would spend half of its start on it."""
+    compileall.compile_dir(Path(ai_response_logging.__file__).parent, quiet=2)  # what it may not write is as before
 
 
 @pytest.fixture
