@@ -14,7 +14,6 @@ from ai_response_logging.verify import verify_log
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, has_fork]
 
-METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 # Nothing but a flush, a close or the end brings these home.
 WAITS = {"batch_size": 10_000, "flush_interval": 1000}
 
@@ -45,8 +44,12 @@ def remember(semaphore):
 """
 
 
-@METHODS
 @pytest.mark.usefixtures("durability")
+@pytest.mark.parametrize(
+    ("method", "durability"),
+    [("fork", "memory"), ("fork", "crash"), ("spawn", "memory"), ("forkserver", "crash")],
+    indirect=["durability"],
+)
 def test_pool_that_replaces_its_workers_keeps_what_their_tasks_log(
     tmp_path: Path, log_path: Path, notes: Notes, method: str
 ):
@@ -70,8 +73,10 @@ def test_pool_that_replaces_its_workers_keeps_what_their_tasks_log(
     assert_all_there_once(log_path, notes.ids())
 
 
-@METHODS
-@pytest.mark.parametrize("ends", ["pool.terminate()", "pass"], ids=["terminate", "with"])
+@pytest.mark.parametrize(
+    ("method", "ends"),
+    [("fork", "pool.terminate()"), ("fork", "pass"), ("spawn", "pool.terminate()"), ("forkserver", "pass")],
+)
 def test_pool_ended_in_the_middle_of_its_tasks_has_each_acknowledged_record_once(
     tmp_path: Path, log_path: Path, notes: Notes, method: str, ends: str
 ):

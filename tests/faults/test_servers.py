@@ -65,10 +65,7 @@ def kinds(*in_each_run: str, durabilities: Sequence[str] = ("crash",)) -> pytest
     )
 
 
-@kinds(
-    "sync-memory", "sync-preload-crash", "gthread-preload-crash", "gevent-crash", "gevent-preload-memory",
-    durabilities=("crash", "memory"),
-)  # fmt: skip
+@kinds("sync-memory", "gthread-preload-crash", "gevent-preload-memory", durabilities=("crash", "memory"))
 def test_gunicorn_recycles_reloads_and_ends_and_each_answered_request_is_in_the_log(
     log_path: Path, kind: str, preload: str, durability: str
 ):
