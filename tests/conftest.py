@@ -103,17 +103,23 @@ def _still_alive(threads: set[threading.Thread]) -> list[threading.Thread]:
 
 def _children() -> set[int]:
     """Return the living or unreaped children of this process, as far as /proc tells, without multiprocessing's own."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # none at all, which is soon said; to look through /proc takes as long as many a test
+        return set()
     own = {
         getattr(multiprocessing.resource_tracker._resource_tracker, "_pid", None),
         getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None),
     }
-    return {int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if _parent(stat) == os.getpid()} - own
+    me = os.getpid()
+    return {pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _parent(pid) == me} - own
 
 
-def _parent(stat: Path) -> int:
+def _parent(pid: int) -> int:
     """Read the parent from /proc/PID/stat, whose second field is a name in brackets that may hold anything."""
     try:
-        return int(stat.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+            return int(stat.read().rpartition(b")")[2].split()[1])
     except (OSError, IndexError):  # ENOENT or ESRCH: it ended while we looked
         return 0
 

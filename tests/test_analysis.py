@@ -140,6 +140,7 @@ def plainly(path: Path, **options: Any) -> tuple[dict[str, Any], list[BadLine]]:
 # --- the same figures ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "by", [("platform", "model"), ("provider",), ("error_type", "success"), ("question_index",), ()]
 )
@@ -156,6 +157,7 @@ def test_figures_are_the_same_with_and_without_duckdb(log: Path, by: tuple[str, 
     assert found["records"] > 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "filters",
     [
@@ -184,6 +186,7 @@ def test_a_regular_expression_is_pythons_own(log: Path) -> None:
         table.figures(filters=filters)
 
 
+@pytest.mark.slow
 def test_the_table_has_what_the_streaming_reader_gives(log: Path) -> None:
     """Record by record, column by column, over all shapes and what damage left."""
     records = [record for record in read_log(log, assume_timezone=EIGHT) if "schema_version" in record]
@@ -224,6 +227,7 @@ def _as_row(record: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.slow
 def test_a_matrix_is_the_same_with_and_without_duckdb(log_path: Path) -> None:
     """Done, failed, answered again, missing, and questions that no line names."""
     dice = random.Random(8)
@@ -273,6 +277,7 @@ def _in_order(names: list[str]) -> Any:
 # --- questions -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_doubled_lines_are_shown_and_counted(log: Path) -> None:
     """A line that stands twice is two rows, and has a row of its own among the duplicates."""
     with open_log(log) as table:
@@ -283,6 +288,7 @@ def test_doubled_lines_are_shown_and_counted(log: Path) -> None:
     assert "today-38" not in doubled
 
 
+@pytest.mark.slow
 def test_questions_have_the_columns_they_promise(log: Path) -> None:
     """Names that programs rely on."""
     figures = [
@@ -311,6 +317,7 @@ def test_questions_have_the_columns_they_promise(log: Path) -> None:
         del reader
 
 
+@pytest.mark.slow
 def test_summary_has_the_figures_of_stats(log: Path) -> None:
     """The relation and the command's JSON say the same."""
     with open_log(log) as table:
@@ -325,6 +332,7 @@ def test_summary_has_the_figures_of_stats(log: Path) -> None:
     assert sorted(rows, key=repr) == sorted(flat_groups, key=repr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", ["", "0s", "1", "1 month", "-1h", "1h; DROP"])
 def test_a_timeline_of_no_span_is_an_error(log: Path, bad: str) -> None:
     """It says what a span is."""
@@ -332,6 +340,7 @@ def test_a_timeline_of_no_span_is_an_error(log: Path, bad: str) -> None:
         table.timeline(bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [["response"], ["x"], ["model", "model"], ['model"; DROP']])
 def test_groups_by_something_else_are_an_error(log: Path, by: list[str]) -> None:
     """Texts that are all different are no groups, and names that are none are not SQL."""
@@ -352,6 +361,7 @@ def test_further_keys_are_columns_of_json(log_path: Path) -> None:
 # --- files -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a*b?[c]'d\".jsonl", "ö 中\n.jsonl", "%s{0}.jsonl", "-- x.jsonl"])
 def test_a_name_with_any_characters_is_only_a_name(tmp_path: Path, name: str) -> None:
     """Patterns, quotes and newlines in a path mean nothing."""
@@ -475,6 +485,7 @@ def files_in(*folders: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", HOSTILE)
 def test_a_hostile_question_reads_and_writes_nothing_else(
     small: Log, small_log: Path, tmp_path: Path, query: str

@@ -165,6 +165,7 @@ def test_a_kill_in_the_middle_leaves_no_half_text_under_its_name(tmp_path: Path)
     assert Path(blob_path(str(log), digest)).stat().st_size == 5_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durability", ["memory", "crash", "power"])
 @pytest.mark.parametrize("has_name", [False, True])
 def test_text_is_there_before_any_file_has_the_line_that_names_it(
@@ -238,6 +239,7 @@ _values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(min_size=1, max_size=3), _values, max_size=4), st.integers(0, 200_000))
 def test_whatever_goes_comes_back(fields: dict[str, Any], most_bytes: int) -> None:
     """Any shape, any size; a text of the application that looks like a mark of ours stays one."""

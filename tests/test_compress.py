@@ -508,6 +508,7 @@ def test_compressed_file_deleted_while_it_is_compared_costs_nothing(old: Old, mo
     assert not old.part.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["write", "fsync", "rename", "ftruncate"])
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_refused_call_leaves_the_plain_file_and_no_part_file(

@@ -720,6 +720,7 @@ def test_killed_beside_a_living_writer_at_random_moments_it_loses_nothing(log_pa
 # --- the command -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_command_says_what_it_did(log_path: Path):
     """
     Counts by file, JSON, and the exit codes.

@@ -233,6 +233,7 @@ def test_rules_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert again == {"user_id": left["user_id"], "session_id": "anna"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["sk-", "-eyJ", "_eyJ"])
 def test_text_like_the_beginnings_of_many_keys_is_looked_at_once(piece: str) -> None:
     """
@@ -329,6 +330,7 @@ _values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.one_of(st.sampled_from(["response", "API_KEY", "metadata"]), st.text(max_size=5)), _values))
 def test_the_quick_look_overlooks_nothing(fields: dict[str, Any]) -> None:
     """Whatever is taken out was suspected."""
@@ -402,6 +404,7 @@ def test_names_that_end_like_a_secrets_and_types_of_a_schema() -> None:
     assert taken(fields)[0] == {"DASHSCOPE_API_KEY": "[redacted:secrets]", "tools": [{"password": "string"}]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "beginning", ["sk-", "sk-a1-", "eyJ-", "xai-", "://a:", "-----BEGIN PRIVATE KEY----- ", "?key="]
 )

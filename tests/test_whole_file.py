@@ -54,6 +54,7 @@ def content(place: Path) -> dict[str, bytes]:
     return {str(file.relative_to(place)): file.read_bytes() for file in files if file.is_file()}
 
 
+@pytest.mark.slow
 @each_command
 @pytest.mark.parametrize("is_there", [False, True])
 def test_killed_before_it_has_its_name_the_place_is_as_it_was(
@@ -77,6 +78,7 @@ def test_killed_before_it_has_its_name_the_place_is_as_it_was(
     assert content(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["convert", "report"])
 def test_killed_behind_its_name_all_of_it_is_there(log: Path, tmp_path: Path, command: str) -> None:
     """SIGKILL in the instant behind the rename."""
@@ -90,6 +92,7 @@ def test_killed_behind_its_name_all_of_it_is_there(log: Path, tmp_path: Path, co
         assert out.read_text("utf-8").rstrip().endswith("</html>")
 
 
+@pytest.mark.slow
 @each_command
 @pytest.mark.parametrize("is_there", [False, True])
 def test_full_disk_is_said_and_nothing_of_it_is_left(
@@ -113,6 +116,7 @@ def test_full_disk_is_said_and_nothing_of_it_is_left(
     assert content(out.parent) == before
 
 
+@pytest.mark.slow
 def test_full_disk_that_duckdb_finds_is_said_as_well(log: Path, tmp_path: Path) -> None:
     """It has errors of its own, which are none of the operating system's."""
     pytest.importorskip("duckdb")
@@ -134,6 +138,7 @@ def test_full_disk_that_duckdb_finds_is_said_as_well(log: Path, tmp_path: Path) 
     assert os.listdir(out.parent) == []
 
 
+@pytest.mark.slow
 @each_command
 def test_place_that_cannot_be_written_is_said(log: Path, tmp_path: Path, command: str) -> None:
     """A directory that is none: used wrongly, exit code 2, no traceback."""
@@ -143,6 +148,7 @@ def test_place_that_cannot_be_written_is_said(log: Path, tmp_path: Path, command
     assert str(tmp_path / "file") in " ".join(ended.stderr.split())
 
 
+@pytest.mark.slow
 def test_exception_thrown_in_at_any_point_leaves_the_old_file_or_the_new_one_and_no_other(tmp_path: Path) -> None:
     """Ctrl-C at each instruction of the module in turn."""
     program = """

@@ -110,6 +110,7 @@ def test_completion_is_installed_for_the_shell_that_asks(home: Path, shell: str)
     assert known[shell] in run(home, shell, knows[shell])
 
 
+@pytest.mark.slow
 def test_log_that_cannot_be_read_offers_nothing_and_complains_of_nothing(home: Path):
     """
     Whoever presses Tab wants no error in his line.

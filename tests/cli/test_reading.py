@@ -73,6 +73,7 @@ def test_stats_are_what_the_page_says(
     assert "2 lines could not be read" in ended.err
 
 
+@pytest.mark.slow
 def test_stats_by_other_fields_and_with_filters(cli: Cli, log_path: Path) -> None:
     """Fields with commas between them; filters as everywhere."""
     write(log_path, {"brand": "a"}, {"brand": "b"}, {"brand": "b", "success": False})
@@ -86,6 +87,7 @@ def test_stats_by_other_fields_and_with_filters(cli: Cli, log_path: Path) -> Non
     assert cli("stats", "--file", log_path.with_name("none")).code == 3
 
 
+@pytest.mark.slow
 def test_sql_as_a_table_json_and_csv(cli: Cli, log_path: Path) -> None:
     """The same rows, for people and for programs."""
     pytest.importorskip("duckdb")
@@ -105,6 +107,7 @@ def test_sql_as_a_table_json_and_csv(cli: Cli, log_path: Path) -> None:
     assert json.loads(mine.out) == [{"mine": '{"x":1}'}]
 
 
+@pytest.mark.slow
 def test_sql_that_cannot_be_run_shows_where(cli: Cli, log_path: Path) -> None:
     """Exit code 2, the place below the query's line; what would write is refused; a late error is no traceback."""
     pytest.importorskip("duckdb")

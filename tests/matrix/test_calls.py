@@ -287,6 +287,7 @@ def test_retries_take_their_turn_and_are_counted_on_failure_too(
     assert len(server.requests) == 3
 
 
+@pytest.mark.slow
 def test_waiting_for_a_turn_is_not_held_against_the_call(server: LocalModelServer, log_path: Path):
     """A call whose retry had to wait for longer than a call may take is not given up for that."""
     server.reply_with(Reply(status=500, retry_after_s=0.001))

@@ -30,6 +30,7 @@ def test_names_in_braces_are_filled_in_and_all_else_is_text(template: str, text:
     assert filled(template, VALUES, where="here") == text
 
 
+@pytest.mark.slow
 @given(st.text(), st.text())
 def test_values_are_text_whatever_they_hold(brand: str, competitor: str):
     """A brand that looks like a placeholder is not filled in again."""

@@ -81,6 +81,7 @@ def test_whole_plan_is_one_to_both():
     VALIDATOR.validate(WHOLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", list(places(WHOLE)), ids=lambda path: ".".join(map(str, path)))
 def test_schema_and_loader_agree_on_every_value_at_every_place(path: tuple[Any, ...]):
     """What one takes, the other takes, whatever stands at whatever key."""
@@ -135,6 +136,7 @@ def test_questions_and_a_file_of_them_are_refused_by_both():
     assert not is_loaded(both)
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.sampled_from([each for each in VALUES if not isinstance(each, list | dict)]),
