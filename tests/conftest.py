@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 LOGGER = "ai_responses"
 THREAD_GRACE_S = 5.0
 
-# No deadline: this machine's other load is no fault of the code.  `.ci/run full` asks for "long".
+# No deadline: this machine's other load is no fault of the code.  `.ci/run full` asks for "long", `quick` for "quick".
+settings.register_profile("quick", deadline=None, max_examples=20)
 settings.register_profile("short", deadline=None)
 settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
