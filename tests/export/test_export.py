@@ -159,6 +159,7 @@ def test_a_validation_set_shares_no_prompt(tmp_path: Path) -> None:
     assert [written.sha256 for written in again.files] == [written.sha256 for written in manifest.files]
 
 
+@pytest.mark.slow
 def test_nearly_the_same_is_left_out_when_asked(tmp_path: Path) -> None:
     """By the share of common pieces, in any language; what is only alike in its subject stays."""
     pytest.importorskip("datasketch")
