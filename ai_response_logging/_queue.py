@@ -36,6 +36,7 @@ __all__ = ["MAX_BLOCK_BYTES", "LineQueue"]
 MAX_BLOCK_BYTES = 1 << 20
 _LOOKS: Final = 20
 _LOOK_S: Final = 50e-6
+_LOOKING_S: Final = _LOOKS * _LOOK_S  # each look may take 5 ms and more where other threads do not log but compute
 _BEHIND: Final = slice(sys.maxsize, None)  # the place behind the last of a list, however long that is
 
 
@@ -135,10 +136,15 @@ class LineQueue(KeptLines):
         A lock that is given back goes to a thread that waits for it, and that one cannot run, for it has no interpreter
         lock; whoever runs then soon waits, too, and from there on each record costs two changes of threads, which
         doubles its price. Of threads that look again in a moment the one goes on that has both locks. It is for speed
-        alone: where an exception from outside has left the flag standing, the next record takes one millisecond more.
+        alone: where an exception from outside has left the flag standing, or a signal handler logs amid all this, that
+        record takes one millisecond more, or the one turn at the interpreter lock in which that is over.
         """
-        looks = 0
+        looks, until = 0, 0.0
         while self._arrived is not None and looks < _LOOKS and not self.is_held_here():  # by a signal handler's frame
+            if not looks:
+                until = time.monotonic() + _LOOKING_S
+            elif time.monotonic() >= until:
+                break
             time.sleep(_LOOK_S)
             looks += 1
         self._arrived = record

@@ -67,7 +67,7 @@ _IN_URL: Final = (
     rf"([^{_URL_TEXT}]+(?:@[^,;|&(){_URL_TEXT}]+)*)(?=@)"
 )
 _URL_PARAMETER: Final = (
-    r"(?:(?<![\s(,])[?&]|&amp;|\\u0026)(?i:(?:x-)?api[_-]?key|key|subscription-key|(?:access|auth|refresh|id|x-amz-security)[_-]?token"
+    r"(?:(?<![\s(,])[?&]|&amp;|\\u0026)(?ai:(?:x-)?api[_-]?key|key|subscription-key|(?:access|auth|refresh|id|x-amz-security)[_-]?token"
     r"|token|client[_-]?secret|secret|password|passwd|pwd|sig|(?:x-(?:amz|goog)-)?signature)="
     # Not what somebody looked for on a page, in another script.
     rf"(?!{_STAND_IN}(?![\w.~%+/=-])|%[Ee][2-9A-Fa-f])([A-Za-z0-9._~%+/=!:@-]+)"

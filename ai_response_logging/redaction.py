@@ -27,7 +27,8 @@ MAX_NAMED: Final = 100
 _RUN_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _RUNS: Final = bytes(0x61 if byte in _RUN_BYTES else 0x20 for byte in range(256))
 _RUN: Final = b"a" * 19  # each of _KEYS, _BEARER and _BASIC has one; so has a private key, in its base64
-_LONGEST_SEARCHED: Final = 512  # bytes of a run; a picture in base64 is one of a megabyte ...
+# Bytes of a run, and of an escape before it ("u0001"); a picture in base64 is one of a megabyte ...
+_LONGEST_SEARCHED: Final = 512 + 5
 _START_SEARCHED: Final = 128  # ... and only its beginning is looked at
 # What a key begins with. It stands where a word of letters and digits may begin, which in a run is behind one of the
 # two other bytes; so the run's beginning and those places are looked at. Searching the run for each of these, or with

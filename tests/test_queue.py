@@ -6,6 +6,7 @@ import logging.handlers
 import queue
 import threading
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -189,7 +190,7 @@ def test_who_finds_somebody_waiting_for_the_lock_waits_elsewhere(monkeypatch: py
             is_third.set()
             may_go_on.wait(60)
 
-    monkeypatch.setattr(_queue.time, "sleep", look_again)
+    monkeypatch.setattr(_queue, "time", SimpleNamespace(sleep=look_again, monotonic=lambda: 0.0))
     with waiting.lock:
         first.start()
         while waiting._arrived is None:  # until it is on its way to the lock
@@ -210,7 +211,7 @@ def test_a_flag_that_is_wrong_holds_nobody_up_for_long(is_ours: bool, monkeypatc
     """An exception from outside leaves it standing; amid our own change there is nobody to wait for."""
     waiting, looks = LineQueue(), []
     waiting._arrived = PreparedRecord.of({}, Encoded(b"{", "", replaced=False))
-    monkeypatch.setattr(_queue.time, "sleep", looks.append)
+    monkeypatch.setattr(_queue, "time", SimpleNamespace(sleep=looks.append, monotonic=lambda: 0.0))
     if is_ours:
         with waiting.lock:
             assert waiting.put(b'{"n":0') is not None
@@ -221,6 +222,18 @@ def test_a_flag_that_is_wrong_holds_nobody_up_for_long(is_ours: bool, monkeypatc
     assert waiting._arrived is None
     assert waiting.put(b'{"n":1') is not None
     assert len(looks) == (0 if is_ours else 20)
+
+
+def test_looks_that_take_long_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a thread that computes each takes five milliseconds, and twenty would be a tenth of a second."""
+    waiting, looks = LineQueue(), []
+    waiting._arrived = PreparedRecord.of({}, Encoded(b"{", "", replaced=False))
+    clock = SimpleNamespace(sleep=looks.append, monotonic=lambda: 0.005 * len(looks))
+    monkeypatch.setattr(_queue, "time", clock)
+
+    assert waiting.put(b'{"n":0') is not None
+    assert len(looks) == 1
+    assert waiting._arrived is None
 
 
 # --- waking ----------------------------------------------------------------------------------------------------

@@ -345,6 +345,21 @@ def test_the_quick_look_overlooks_nothing(fields: dict[str, Any]) -> None:
     assert suspected or not entries
 
 
+@pytest.mark.parametrize("name", ["api_\u212aey", "to\u212aen", "\u017fecret", "s\u0131g"])
+def test_letters_that_only_fold_to_ascii_name_no_parameter(name: str) -> None:
+    """The rule and the look before it agree: no server reads a Kelvin sign as a k."""
+    text = f"https://host/?{name}={DIGITS}"
+    assert taken({"response": text}) == ({"response": text}, [])
+
+
+@pytest.mark.parametrize("before", ["", "\n", "\x01"])
+def test_of_a_run_up_to_half_a_kilobyte_all_is_looked_at(before: str) -> None:
+    """Also where the line has an escape before it, whose letters lengthen the run."""
+    key = SECRETS["openai"]
+    left, _ = taken({"response": f"{before}{'a' * (511 - len(key))}-{key}"})
+    assert key not in left["response"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
