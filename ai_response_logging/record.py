@@ -96,6 +96,8 @@ def _provider_of(platform: str) -> str:
 
 _PAIRS: Final = tuple(f"{number:02x}" for number in range(256))  # of hex digits
 _VERSION_AND_VARIANT: Final = 7 << 76 | 2 << 62
+_PIECES: Final = 25
+_PIECE_BYTES: Final = 10
 _FREE_BITS: Final = (1 << 128) - 1 - (15 << 76 | 3 << 62 | 1 << 47)  # what counts does not run over
 
 
@@ -109,12 +111,13 @@ class _Ids:
         """Forget the noise."""
         # Process and millisecond, an id but for its last two digits, those still to come, what counts in steps of 256.
         self._series: tuple[int, int, str, Iterator[str], count[int]] = (0, -1, "", iter(()), count())
+        self._noise: tuple[int, Iterator[bytes]] = (0, iter(()))  # process, and pieces that no series has begun with
 
     def make(self, ms: int, pid: int) -> str:
         """Return the next id of millisecond *ms* in process *pid*."""
         known_pid, known_ms, begin, digits, steps = self._series
         if known_ms != ms or known_pid != pid:  # each thread that comes here at once has a series of its own
-            value = (ms & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(_libc.noise(10), "big")
+            value = (ms & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(self._piece(pid), "big")
             value = value & _FREE_BITS | _VERSION_AND_VARIANT
             text, steps, digits = (
                 value.to_bytes(16, "big").hex(),
@@ -130,6 +133,16 @@ class _Ids:
             begin, digits = f"{begin[:24]}{next(steps):010x}", iter(_PAIRS)
             self._series = (pid, ms, begin, digits, steps)
 
+    def _piece(self, pid: int) -> bytes:
+        """Return noise that nobody in process *pid* has had; several pieces at once cost the kernel one call."""
+        known_pid, pieces = self._noise
+        while True:
+            for piece in pieces if known_pid == pid else ():  # one step of it, as below
+                return piece
+            noise = _libc.noise(_PIECES * _PIECE_BYTES)
+            known_pid, pieces = pid, iter([noise[at : at + _PIECE_BYTES] for at in range(0, len(noise), _PIECE_BYTES)])
+            self._noise = pid, pieces
+
 
 _ids = _Ids()
 if hasattr(os, "register_at_fork"):
@@ -140,7 +153,7 @@ def uuid7(ms: int | None = None, pid: int | None = None) -> str:
     """
     Return a new UUIDv7 as text: 48 bits of milliseconds, 26 random bits, 48 bits that count up from a random start.
 
-    The noise comes from the kernel, once for each millisecond and process.
+    The noise comes from the kernel; each millisecond and process has its own.
 
     Args:
         ms: Since 1970; None for now.

@@ -12,7 +12,7 @@ from helpers import has_fork, run_child
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_response_logging import record
+from ai_response_logging import _libc, record
 from ai_response_logging._typed import ResponseFields
 from ai_response_logging.record import (
     OWN_FIELDS,
@@ -84,18 +84,19 @@ def test_a_forked_child_makes_other_ids_than_its_parent() -> None:
 
 
 @has_fork
+@pytest.mark.parametrize("ms", [5, 6], ids=["this", "next"])
 @pytest.mark.parametrize(
     ("fork", "pid"), [("os.fork", "1"), ("ctypes.PyDLL(None).fork", "os.getpid()")], ids=["same pid", "in C"]
 )
-def test_a_child_forked_within_a_millisecond_makes_other_ids(fork: str, pid: str) -> None:
-    """Not even in the same millisecond: one with its parent's pid (another namespace), or forked in C, as by uWSGI."""
+def test_a_child_forked_within_a_millisecond_makes_other_ids(fork: str, pid: str, ms: int) -> None:
+    """Not even in one millisecond, this or the next: one with its parent's pid (another namespace), or forked in C."""
     done = run_child(
         f"""
         import ctypes, os
         from ai_response_logging.record import uuid7
         uuid7(5, {pid})
         child = {fork}()
-        os.write(1, uuid7(5, {pid}).encode() + b"\\n")
+        os.write(1, uuid7({ms}, {pid}).encode() + b"\\n")
         if child == 0:
             os._exit(0)
         os.waitpid(child, 0)
@@ -103,6 +104,16 @@ def test_a_child_forked_within_a_millisecond_makes_other_ids(fork: str, pid: str
     )
 
     assert len(set(done.stdout.split())) == 2
+
+
+def test_milliseconds_share_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is asked once for many of them, and each piece of its answer begins one."""
+    asked: list[int] = []
+    real = _libc.noise
+    monkeypatch.setattr(_libc, "noise", lambda size: (asked.append(size), real(size))[1])
+    ids = [record._Ids().make(ms, 1)[14:] for ms in range(3)] + [*map(record._Ids().make, range(60), [1] * 60)]
+    assert asked == [250, 250, 250, 250, 250, 250]
+    assert len({one[-20:] for one in ids}) == 63
 
 
 @pytest.mark.parametrize(
