@@ -27,9 +27,7 @@ from .errors import LogPathError
 __all__ = ["SEGMENT_BYTES", "JournalSpace", "reserve"]
 
 SEGMENT_BYTES: Final = 1 << 20
-_NO_LINE: Final = (
-    10**15
-)  # numbers from here on are no line's: at a million lines a second it takes 30 years to get there
+_NO_LINE: Final = 10**15  # numbers from here on are no line's: a million lines a second take 30 years to get there
 _LITTLE_BYTES: Final = SEGMENT_BYTES >> 4  # whoever stores no more than that will never need a second segment
 _CANNOT: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})  # this file system, kernel, sandbox
 

@@ -15,9 +15,13 @@ import pytest
 from helpers import read_lines
 
 from ai_response_logging import AIResponseFormatter, AIResponseHandler
+from ai_response_logging._cleaning import Cleaner
+from ai_response_logging._redaction_rules import rules_of
 from ai_response_logging.blobs import bring_back, directory_of
 from ai_response_logging.errors import ConfigError
+from ai_response_logging.formatter import current_head
 from ai_response_logging.reader import read_log
+from ai_response_logging.redaction import Redactor
 from ai_response_logging.verify import verify_log
 
 KEY = "sk-proj-0123456789abcdef0123456789ABCDEF"
@@ -223,3 +227,42 @@ def test_a_secret_however_deep_costs_no_record(levels: int) -> None:
     line = AIResponseFormatter().format(logging.makeLogRecord({"msg": "x", "metadata": value}))
     assert KEY not in line
     assert json.loads(line)["message"] == "x"
+
+
+# --- what is remembered of names ---------------------------------------------------------------------------------
+
+
+def cleaned(formatter: AIResponseFormatter, **fields: Any) -> dict[str, Any]:
+    """Return what *formatter* makes of *fields*."""
+    made: dict[str, Any] = json.loads(formatter.encode_fields(fields, current_head("m", "INFO", "l")).body + b"}")
+    return made
+
+
+def formatter_with(*rules: Any) -> AIResponseFormatter:
+    """Make a formatter whose records are cleaned by *rules*."""
+    formatter = AIResponseFormatter()
+    formatter.cleaner = Cleaner(Redactor(rules_of(list(rules))))
+    return formatter
+
+
+def test_a_secrets_name_without_a_value_is_not_taken_for_harmless() -> None:
+    """The next record of the same names has one."""
+    formatter = formatter_with("secrets")
+    cleaned(formatter, remembered_1=1, api_key=None)
+
+    assert cleaned(formatter, remembered_1=1, api_key="hunter2")["api_key"] == "[redacted:secrets]"
+
+
+def test_names_that_one_logs_rules_leave_are_looked_at_by_another() -> None:
+    """Two handlers with rules of their own share what is remembered of a record's names."""
+    cleaned(formatter_with("secrets"), remembered_2=1, user_id="anna")
+
+    assert cleaned(formatter_with({"path": "user_id"}), remembered_2=1, user_id="anna")["user_id"] != "anna"
+
+
+def test_a_name_that_we_add_is_looked_at_although_it_was_not_there_before() -> None:
+    """A provider is only known of a platform that is a text."""
+    formatter = formatter_with({"path": "provider"})
+    cleaned(formatter, remembered_3=1, platform=5)
+
+    assert cleaned(formatter, remembered_3=1, platform="Kimi")["provider"] != "moonshot"

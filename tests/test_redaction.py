@@ -352,6 +352,12 @@ def test_letters_that_only_fold_to_ascii_name_no_parameter(name: str) -> None:
     assert taken({"response": text}) == ({"response": text}, [])
 
 
+@pytest.mark.parametrize("before", ["user_", "user-", "a_b-c_"])
+def test_a_key_in_the_middle_of_a_name_is_taken(before: str) -> None:
+    """Behind a dash or a low line a word begins."""
+    assert SECRETS["openai"] not in taken({"response": before + SECRETS["openai"]})[0]["response"]
+
+
 @pytest.mark.parametrize("before", ["", "\n", "\x01"])
 def test_of_a_run_up_to_half_a_kilobyte_all_is_looked_at(before: str) -> None:
     """Also where the line has an escape before it, whose letters lengthen the run."""
