@@ -389,6 +389,37 @@ def test_file_that_stands_plain_and_compressed_is_forgotten_in_both(log_path: Pa
     assert users(log_path) == {"ann": 40}
 
 
+@pytest.mark.parametrize("step", ["opened", "looked for"])
+def test_compression_that_ends_while_its_file_is_looked_at_keeps_its_only_copy(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    """
+    The compressor removes the plain file and lets go of the other just as the two are opened to be compared.
+    """
+    from ai_response_logging.forget import _rewrite
+
+    a_log(log_path)
+    plain = f"{log_path}.{STAMP.format(2)}"
+    Path(f"{plain}.gz").write_bytes(gzip.compress(Path(plain).read_bytes()))
+    compressor = _rewrite.open_regular(f"{plain}.gz", os.O_RDWR, 0, create=False)
+    assert _rewrite._lock.try_acquire(compressor)  # it was its part file, and has just been renamed
+    real, before_step = _rewrite.open_regular, plain if step == "looked for" else f"{plain}.gz"
+
+    def open_regular(path: str, *args: Any, **options: Any) -> Any:
+        if path == before_step and not compressor.closed and Path(f"{plain}.gz.part").exists():
+            os.unlink(plain)
+            compressor.close()
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(_rewrite, "open_regular", open_regular)
+    report = forget(log_path, BOB)
+
+    assert compressor.closed
+    assert users(log_path) == {"ann": 40}
+    assert report.is_complete, report.to_dict()
+    assert report.files[f"{plain}.gz"] == 5
+
+
 def test_damaged_compressed_file_is_told_and_the_others_are_done(log_path: Path):
     """
     What cannot be copied whole is not replaced by less.

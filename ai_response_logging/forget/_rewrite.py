@@ -266,13 +266,14 @@ def _remove_twin(file: str) -> None:
     if file.endswith(".gz") or not os.path.lexists(twin):
         return
     with (
-        open_regular(file, os.O_RDONLY, 0, create=False) as plain,
-        open_regular(twin, os.O_RDONLY, 0, create=False) as packed,
+        _opened(file) as plain,
+        _opened(twin) as packed,
         _input(packed, compressed=True) as other,
         suppress(EOFError, zlib.error, gzip.BadGzipFile),
     ):
-        # Whoever has just renamed his part file to it has it locked still, and is about to remove the plain one.
-        if not _lock.try_acquire(packed) or _lock.is_replaced(packed, twin):
+        # Whoever has just renamed his part file to it has it locked still, and is about to remove the plain one. When
+        # he has let go of it, he has: then what looks like the second copy is the only one.
+        if not _lock.try_acquire(packed) or _lock.is_replaced(packed, twin) or _lock.is_replaced(plain, file):
             raise Changed
         while (piece := plain.read(_PIECE_BYTES) or b"") == other.read(len(piece) or 1):
             if not piece:
