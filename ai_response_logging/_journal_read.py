@@ -21,6 +21,8 @@ from .errors import LogPathError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ._journal_format import StoredLine
+
 __all__ = ["JournalLine", "Journalled", "journal_lines", "lines_of_writer"]
 
 _HELD_BYTES: Final = 16 << 20  # of lines that are to be shown behind the log
@@ -68,9 +70,22 @@ def lines_of_writer(
     consumed = find_mark(mark).consumed
     for first_seq, name in segments_among(names, writer_id):
         file = os.path.join(directory, name)
-        for number, (seq, offset, line) in enumerate(whole_lines(_read(file, on_unread), writer_id, first_seq), 1):
+        for number, (seq, offset, line) in enumerate(_lines_at_once(file, writer_id, first_seq, on_unread), 1):
             if seq >= consumed:
                 yield JournalLine(writer_id, seq, line, file, number, offset)
+
+
+def _lines_at_once(
+    file: str, writer_id: str, first_seq: int, on_unread: Callable[[str, str], object]
+) -> list[StoredLine]:
+    """Return the lines of a segment, with each line all that were stored before it."""
+    lines = list(whole_lines(_read(file, on_unread), writer_id, first_seq))
+    if not lines or lines[-1].seq - first_seq < len(lines):
+        return lines
+    # A read is not of one moment: it has passed a page before the lines there were stored, and found later ones behind
+    # it. By now all before those stand there, or in the log, if the space was used again. What is missing still, is.
+    last_seq = lines[-1].seq
+    return [one for one in whole_lines(_read(file, on_unread), writer_id, first_seq) if one.seq <= last_seq]
 
 
 class Journalled:

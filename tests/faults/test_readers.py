@@ -296,6 +296,32 @@ def test_each_look_beside_busy_writers_shows_all_that_was_accepted_once(log_path
     assert_kept(log_path, notes)
 
 
+@pytest.mark.parametrize("hole", [(0, 3), (4, 7)], ids=["at its begin", "in it"])
+def test_segment_that_is_written_to_while_it_is_read_has_no_hole(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, hole: tuple[int, int]
+):
+    """A read passes a page before its lines are stored, and the next one behind that: what it missed is there."""
+    log_path.touch()
+    ids = leave(log_path, 12)
+    real, looks = _journal_read.content, []
+    lines = journalled(log_path)
+    begin, end, seen = (sum(map(len, lines[:count])) for count in (*hole, 10))
+
+    def content(path: str) -> bytes:
+        data = real(path)
+        if not path.endswith(".jsonl") or looks:
+            return data
+        looks.append(path)
+        return data[:begin] + bytes(end - begin) + data[end:seen] + bytes(len(data) - seen)
+
+    monkeypatch.setattr(_journal_read, "content", content)
+    report = verify_log(log_path)
+    assert (report.whole, report.in_journals) == (True, 10), report.problems
+    looks.clear()
+    assert ids_in(log_path) == ids[:10]
+    assert looks
+
+
 # --- what may not be read --------------------------------------------------------------------------------------------
 
 USER = 4243
