@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import BinaryIO, Final
 
 from .errors import LogReadError
 from .reader import MAX_LINE_BYTES
-
-if TYPE_CHECKING:
-    from .reader import LogSnapshot
 
 __all__ = ["FollowedFile", "lines_backward", "start_behind"]
 
@@ -29,10 +26,10 @@ class FollowedFile:
     Args:
         path: Its name when it was met; it may get another.
         identity: Device and inode that must stand there.
-        snapshot: Where it is open already, if its name may have changed since.
+        stream: The same, open already, if its name may have changed since.
     """
 
-    def __init__(self, path: str, identity: tuple[int, int], snapshot: LogSnapshot | None = None) -> None:
+    def __init__(self, path: str, identity: tuple[int, int], stream: BinaryIO | None = None) -> None:
         self.path = path
         self.identity = identity
         self.offset = 0
@@ -40,7 +37,7 @@ class FollowedFile:
         self.idle_looks = 0
         self._head = b""
         self._size = -1
-        self._descriptor = _open_same(path, identity, snapshot)
+        self._descriptor = _open_same(path, identity) if stream is None else os.dup(stream.fileno())
 
     def close(self) -> None:
         """Close it."""
@@ -87,12 +84,7 @@ class FollowedFile:
                 yield start, line + b"\n"
 
 
-def _open_same(path: str, identity: tuple[int, int], snapshot: LogSnapshot | None) -> int:
-    if snapshot is not None:
-        for file in snapshot.files:
-            if file.identity == identity:
-                with snapshot.open(file) as stream:
-                    return os.dup(stream.fileno())
+def _open_same(path: str, identity: tuple[int, int]) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

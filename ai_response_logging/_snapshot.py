@@ -1,7 +1,8 @@
 """
 The files of a log, oldest first, and all of them at one moment, each byte once.
 
-No lock is taken: what a rotation or a compression renames meanwhile is known by its inode.
+No lock is taken: what a rotation or a compression renames meanwhile is known by its inode while it is open, and by the
+time in its name when it is not, for an inode that nobody holds is soon another file's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import BinaryIO, Final, Self, cast
 from ._paths import describe_file_type, why_refused
 from .errors import LogReadError
 
-__all__ = ["LogFile", "LogSnapshot", "StrPath", "log_files"]
+__all__ = ["LogFile", "LogSnapshot", "StrPath", "is_unpacked", "log_files"]
 
 # Held open from the start, so that a rotation cannot take them away; logs of more files open the oldest late.
 _HELD_FILES: Final = 128
@@ -42,12 +43,14 @@ class LogFile:
         path: Its name then; a rotation may have given it another since.
         identity: Device and inode, which a rename does not change.
         size: Bytes on the disk, compressed ones where it is compressed.
+        changed_ns: When it was last written to, in nanoseconds since 1970.
         is_live: Whether writers append to it.
     """
 
     path: str
     identity: tuple[int, int]
     size: int
+    changed_ns: int
     is_live: bool
 
     @property
@@ -162,19 +165,25 @@ class LogSnapshot:
             return None  # it was made just now
         if not names and not (self._missing_ok and not os.path.lexists(self.path)):
             raise LogReadError(self.path, _why_nothing(self.path))
-        files: dict[tuple[int, int], LogFile] = {}
         try:
-            for left, name in zip(range(len(names), 0, -1), names, strict=True):
-                file = self._look_at(name, hold=left <= _HELD_FILES)
-                # One file under two names, as in the middle of a rotation: its newest name counts.
-                files.pop(file.identity, None)
-                files[file.identity] = file
-            still_there = all(_identity(os.stat(file.path)) == file.identity for file in files.values())
+            found = [
+                self._look_at(name, hold=left <= _HELD_FILES)
+                for left, name in zip(range(len(names), 0, -1), names, strict=True)
+            ]
+            # Each of them: an inode that one has left may by now be another's, and both would pass for one file.
+            still_there = all(_identity(os.stat(file.path)) == file.identity for file in found)
         except OSError as error:
             if error.errno in _MOVED:
                 return None
             raise LogReadError(error.filename or self.path, why_refused(error)) from error
-        return tuple(files.values()) if still_there and log_files(self.path) == names else None
+        if not still_there or log_files(self.path) != names:
+            return None
+        files: dict[tuple[int, int], LogFile] = {}
+        for file in found:
+            # One file under two names, as in the middle of a rotation: its newest name counts.
+            files.pop(file.identity, None)
+            files[file.identity] = file
+        return tuple(files.values())
 
     def _look_at(self, name: str, *, hold: bool) -> LogFile:
         if hold:
@@ -185,7 +194,8 @@ class LogSnapshot:
                 os.close(descriptor)
         else:
             status = os.stat(name)
-        return LogFile(name, _identity(status), status.st_size, os.path.basename(name) == os.path.basename(self.path))
+        is_live = os.path.basename(name) == os.path.basename(self.path)
+        return LogFile(name, _identity(status), status.st_size, status.st_mtime_ns, is_live)
 
     @contextlib.contextmanager
     def open(self, file: LogFile) -> Iterator[BinaryIO]:
@@ -205,14 +215,22 @@ class LogSnapshot:
 
     def _find_again(self, file: LogFile) -> tuple[int, str]:
         """Open a file that was not held: under its name, its new name, or compressed since."""
+        if re.search(_STAMP, os.path.basename(file.path)):
+            # A name with a time in it is never another file's; what is in it now counts, also if it was written anew.
+            for name in (file.path, f"{file.path}.gz"):
+                try:
+                    return _open_for_reading(name), name
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise LogReadError(name, why_refused(error)) from error
         for name in (file.path, *log_files(self.path)):
             with contextlib.suppress(OSError):
-                if _identity(os.stat(name)) == file.identity:
-                    return _open_for_reading(name), name
-        with contextlib.suppress(OSError):
-            # Only a name with a time in it says for sure that this is the same file.
-            if re.search(_STAMP, os.path.basename(file.path)):
-                return _open_for_reading(f"{file.path}.gz"), f"{file.path}.gz"
+                if _is_same(os.stat(name), file):
+                    descriptor = _open_for_reading(name)
+                    if _is_same(os.fstat(descriptor), file):
+                        return descriptor, name
+                    os.close(descriptor)
         raise LogReadError(file.path, "it was removed or renamed while the log was read; try again")
 
 
@@ -227,6 +245,11 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return (status.st_dev, status.st_ino)
 
 
+def _is_same(status: os.stat_result, file: LogFile) -> bool:
+    """Say whether *status* is that of *file*: its inode alone may be another's, since nobody has held it."""
+    return (_identity(status), status.st_size, status.st_mtime_ns) == (file.identity, file.size, file.changed_ns)
+
+
 def _open_for_reading(name: str) -> int:
     # O_NONBLOCK: a FIFO that somebody put in the file's place must not make us wait for a writer.
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -234,6 +257,11 @@ def _open_for_reading(name: str) -> int:
         os.close(descriptor)
         raise LogReadError(name, "it is not a regular file")
     return descriptor
+
+
+def is_unpacked(stream: object) -> bool:
+    """Say whether *stream*, opened by a snapshot, decompresses: a file that was plain then may be no more."""
+    return isinstance(stream, gzip.GzipFile)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 from ._followed import FollowedFile, lines_backward, start_behind
 from ._journal_find import journal_directories, names_in, why_not
@@ -25,6 +25,7 @@ from ._journal_read import JournalLine, lines_of_writer
 from ._nested import flat_record
 from ._numbers import Numbers, Place
 from ._shapes import has_older_shape
+from ._snapshot import is_unpacked
 from .errors import LogReadError
 from .reader import LogFile, LogSnapshot, StrPath, is_unfinished, lines_of, parse_line
 
@@ -139,7 +140,7 @@ class Follower:
         done = 0
         for file in reversed(snapshot.files):
             with snapshot.open(file) as stream:
-                if file.is_compressed:
+                if is_unpacked(stream):
                     # It can only be read from its beginning; lines take less memory than records.
                     lines: Iterator[tuple[int, bytes]] = reversed([*self._lines_of_gzip(stream, file)])
                 else:
@@ -182,10 +183,11 @@ class Follower:
                 yield from self._grown(followed)
             self._live = None
             for file in fresh:
-                if file.is_compressed:
-                    yield from self._unzipped(snapshot, file, before)
-                else:
-                    yield from self._grown(self._opened(file, live_before, snapshot))
+                with snapshot.open(file) as stream:
+                    if is_unpacked(stream):  # perhaps by now only
+                        yield from self._unzipped(stream, file, before)
+                    else:
+                        yield from self._grown(self._opened(file, stream, live_before, snapshot))
             for followed in before:
                 if followed.identity in {file.identity for file in snapshot.files if file.is_live}:
                     self._live = followed  # somebody renamed it away and back
@@ -221,8 +223,10 @@ class Follower:
         # A number is given to another file every time. A compressed one was there before it was compressed.
         return now in seen or (file.is_compressed and bool(stems))
 
-    def _opened(self, file: LogFile, live_before: FollowedFile | None, snapshot: LogSnapshot) -> FollowedFile:
-        followed = FollowedFile(file.path, file.identity, snapshot)
+    def _opened(
+        self, file: LogFile, stream: BinaryIO, live_before: FollowedFile | None, snapshot: LogSnapshot
+    ) -> FollowedFile:
+        followed = FollowedFile(file.path, file.identity, stream)
         self._open.append(followed)
         if file.is_live:
             self._live = followed
@@ -235,14 +239,12 @@ class Follower:
         for offset, line in file.grown():
             yield from self._parsed(file.path, offset, line)
 
-    def _unzipped(self, snapshot: LogSnapshot, file: LogFile, before: list[FollowedFile]) -> Iterator[Record]:
-        with snapshot.open(file) as stream:
-            lines = self._lines_of_gzip(stream, file)
-            for number, (offset, line) in enumerate(lines):
-                # Rotated and compressed between two looks: what we have followed under its first name.
-                if not number and any(one.begins_with(line) for one in before):
-                    return
-                yield from self._parsed(file.path, offset, line)
+    def _unzipped(self, stream: BinaryIO, file: LogFile, before: list[FollowedFile]) -> Iterator[Record]:
+        for number, (offset, line) in enumerate(self._lines_of_gzip(stream, file)):
+            # Rotated and compressed between two looks: what we have followed under its first name.
+            if not number and any(one.begins_with(line) for one in before):
+                return
+            yield from self._parsed(file.path, offset, line)
 
     def _lines_of_gzip(self, stream: Any, file: LogFile) -> Iterator[tuple[int, bytes]]:
         offset = 0

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ai_response_logging
+from ai_response_logging import _snapshot
+from ai_response_logging._snapshot import LogFile, LogSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -210,3 +212,19 @@ def _no_key_twice(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     pytest.fail(f"{name} is no JSON")
+
+
+def compress_late_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have a snapshot hold its newest file only, and each other one compressed just before it is opened."""
+    real, done = LogSnapshot.open, []
+
+    def open_late(snapshot: LogSnapshot, file: LogFile) -> Any:
+        if file.path not in done and not file.is_live and not file.is_compressed:
+            done.append(file.path)
+            Path(f"{file.path}.gz").write_bytes(gzip.compress(Path(file.path).read_bytes()))
+            os.unlink(file.path)
+        return real(snapshot, file)
+
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 1)
+    monkeypatch.setattr(LogSnapshot, "open", open_late)
+    return done

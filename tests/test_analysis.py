@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import compress_late_files
 
 from ai_response_logging._journal import Journal
 from ai_response_logging._options import Options
@@ -383,6 +384,19 @@ def test_a_rotation_meanwhile_takes_nothing_away(log_path: Path) -> None:
         assert table.figures()["records"] == 1
 
 
+def test_files_compressed_before_they_are_opened_are_read_as_what_they_are(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest of very many files are opened late, and may be compressed by then."""
+    done = compress_late_files(monkeypatch)
+    for number in range(3):
+        log_path.with_name(f"{log_path.name}.20260101T000000.00000{number}Z").write_bytes(of_today(number) + b"\n")
+    log_path.write_bytes(of_today(3) + b"\n")
+    with open_log(log_path) as table:
+        assert table.figures()["records"] == 4
+    assert len(done) == 3
+
+
 def test_an_empty_log_has_no_figures(log_path: Path) -> None:
     """Nothing is a log, too."""
     log_path.touch()
@@ -494,7 +508,7 @@ def test_a_hostile_question_reads_and_writes_nothing_else(
     other, out = tmp_path / "other.csv", tmp_path / "out"
     other.write_text("secret\n1\n")
     hidden_from_sql = __import__("pytest")  # a name that a replacement scan would look for
-    (opened,) = small._sources.paths.values()
+    (opened,) = small._sources.plain
     before = files_in(tmp_path, small_log.parent)
 
     with pytest.raises((QueryError, duckdb.Error)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import child_process, log_files
+from helpers import child_process, compress_late_files, log_files
 
 from ai_response_logging._followed import lines_backward
 from ai_response_logging.errors import LogReadError
@@ -134,6 +134,24 @@ def test_lines_are_found_backward_whatever_their_length(tmp_path: Path, size: in
 
     assert [one for _, one in reversed(found)] == expected
     assert [at for at, _ in reversed(found)] == [0, size + 1, size + 2, size + 4]
+
+
+def test_files_compressed_before_they_are_opened_are_read_as_what_they_are(
+    log_path: Path, follower: Follower, monkeypatch: pytest.MonkeyPatch
+):
+    """Both when the newest are looked for and when many have come since."""
+    done = compress_late_files(monkeypatch)
+    rotated(log_path, 1).write_bytes(lines(1, 2))
+    rotated(log_path, 2).write_bytes(lines(3))
+    log_path.write_bytes(lines(4))
+    assert ids(follower.newest(100, anything)) == names(1, 2, 3, 4)
+    log_path.rename(rotated(log_path, 3))
+    rotated(log_path, 4).write_bytes(lines(5, 6))
+    rotated(log_path, 5).write_bytes(lines(7))
+    log_path.write_bytes(lines(8))
+
+    assert ids(follower.look()) == names(5, 6, 7, 8)
+    assert len(done) == 4
 
 
 def test_log_that_is_no_file_is_an_error(tmp_path: Path):

@@ -424,6 +424,70 @@ def test_old_file_that_moved_before_it_was_opened_is_found_again(
     assert found == ["a", "b", "c"]
 
 
+def test_inode_that_a_late_file_has_left_is_not_taken_for_it(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    It was compressed before it was opened, and what has its inode now is another file of the log.
+    """
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 1)
+    first, second = (log_path.with_name(f"{log_path.name}.{stamp}") for stamp in (EARLY, LATE))
+    write_ids(first, "a")
+    write_ids(second, "b")
+    write_ids(log_path, "c")
+    records = read_log(log_path)
+    found = [next(records)["record_id"]]
+    write_ids(second.with_name(f"{second.name}.gz"), "b")
+    second.rename(log_path.with_name(f"{log_path.name}.20260103T000000.000000Z"))  # the kernel gives a free one at once
+    write_ids(log_path.with_name(f"{log_path.name}.20260103T000000.000000Z"), "d")
+    found += [record["record_id"] for record in records]
+
+    assert found == ["a", "b", "c"]
+
+
+def test_numbered_file_whose_inode_another_has_now_is_an_error(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    Its name says nothing, and its inode alone is no proof.
+    """
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 1)
+    second = log_path.with_name(f"{log_path.name}.1")
+    write_ids(log_path.with_name(f"{log_path.name}.2"), "a")
+    write_ids(second, "b")
+    write_ids(log_path, "c")
+    records = read_log(log_path)
+    next(records)
+    second.rename(log_path.with_name(f"{log_path.name}.3"))
+    write_ids(log_path.with_name(f"{log_path.name}.3"), "another", "one")
+
+    with pytest.raises(LogReadError, match="removed or renamed"):
+        next(records)
+
+
+def test_inode_that_moves_between_two_looks_hides_no_file(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    An old file is written anew, as `forget` does, and the log made anew gets the inode that it has left.
+    """
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 1)
+    old = log_path.with_name(f"{log_path.name}.{EARLY}")
+    write_ids(old, "a", "b")
+    write_ids(log_path, "c")
+    real, looks = LogSnapshot._look_at, []
+
+    def look_at(snapshot: LogSnapshot, name: str, *, hold: bool) -> _snapshot.LogFile:
+        file = real(snapshot, name, hold=hold)
+        looks.append(name)
+        if len(looks) == 1:
+            anew = log_path.with_name("anew")
+            write_ids(anew, "b")
+            old.replace(log_path)
+            write_ids(log_path, "d")
+            anew.rename(old)
+        return file
+
+    monkeypatch.setattr(LogSnapshot, "_look_at", look_at)
+
+    assert ids_in(log_path) == ["b", "d"]
+    assert len(looks) == 4
+
+
 def test_old_file_that_was_deleted_before_it_was_opened_is_an_error(log_path: Path, monkeypatch: pytest.MonkeyPatch):
     """
     What cannot be read any more is said, never passed over.

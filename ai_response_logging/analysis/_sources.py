@@ -13,6 +13,7 @@ import orjson
 
 from .._journal_read import JournalLine, journal_lines
 from .._numbers import Numbers, Place
+from .._snapshot import is_unpacked
 from ..errors import LogReadError
 from ..reader import BadLine, LogFile, LogSnapshot, parse_line, records_of
 
@@ -45,7 +46,10 @@ class Sources:
         try:
             # Only now, never before: what has left its journal meanwhile is in the log that is opened here.
             self.snapshot = self._stack.enter_context(LogSnapshot(path, missing_ok=bool(self.journalled)))
-            self.paths = {file: self._path_of(file) for file in self.snapshot.files}
+            self.plain: list[str] = []
+            self.packed: list[str] = []
+            for file in self.snapshot.files:
+                self._open(file)
         except BaseException:
             self._stack.close()
             raise
@@ -53,20 +57,22 @@ class Sources:
     def _note_unread(self, file: str, reason: str) -> None:
         self.unread.append(BadLine(file, 0, 0, reason))
 
-    def _path_of(self, file: LogFile) -> str:
+    def _open(self, file: LogFile) -> None:
         """
-        Return a path for the open file itself: a rotation cannot move it, and no character of its name means anything.
+        Note a path for the open file itself: a rotation cannot move it, and no character of its name means anything.
         """
         try:
             stream = self._stack.enter_context(self.snapshot.open(file))
         except OSError as error:
             raise LogReadError(file.path, error.strerror or str(error)) from error
         directory = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
-        return f"{directory}/{stream.fileno()}"
+        # Not as its name says: one that was opened late may have been compressed since.
+        paths = self.packed if is_unpacked(stream) else self.plain
+        paths.append(f"{directory}/{stream.fileno()}")
 
     def places(self) -> list[str]:
         """Return where the open files are now, which a rotation changes."""
-        return [os.path.realpath(path) for path in self.paths.values()]
+        return [os.path.realpath(path) for path in self.plain + self.packed]
 
     def close(self) -> None:
         """Close the files."""

@@ -149,7 +149,7 @@ class Log:
         self._connection = connected(self._memory_limit, self._threads, self._folder)
         self._places = self._sources.places()
         if self._locked:
-            lock(self._connection, [*self._sources.paths.values(), self._beside])
+            lock(self._connection, [*self._sources.plain, *self._sources.packed, self._beside])
         self._define()
 
     def _follow(self) -> None:
@@ -167,8 +167,7 @@ class Log:
     def _define(self) -> None:
         """Say what ``records`` is."""
         parts = []
-        for is_compressed in (False, True):
-            paths = [path for file, path in self._sources.paths.items() if file.is_compressed is is_compressed]
+        for paths, is_compressed in ((self._sources.plain, False), (self._sources.packed, True)):
             if paths:
                 parts.append(self._read(paths, compressed=is_compressed))
         if self._only_journalled:
