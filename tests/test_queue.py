@@ -5,6 +5,7 @@ import logging
 import logging.handlers
 import queue
 import threading
+import time
 from collections import deque
 from types import SimpleNamespace
 from typing import Any
@@ -190,7 +191,8 @@ def test_who_finds_somebody_waiting_for_the_lock_waits_elsewhere(monkeypatch: py
             is_third.set()
             may_go_on.wait(60)
 
-    monkeypatch.setattr(_queue, "time", SimpleNamespace(sleep=look_again, monotonic=lambda: 0.0))
+    monkeypatch.setattr(_queue, "_sleep", look_again)
+    monkeypatch.setattr(_queue, "time", SimpleNamespace(monotonic=lambda: 0.0))
     with waiting.lock:
         first.start()
         while waiting._arrived is None:  # until it is on its way to the lock
@@ -211,7 +213,8 @@ def test_a_flag_that_is_wrong_holds_nobody_up_for_long(is_ours: bool, monkeypatc
     """An exception from outside leaves it standing; amid our own change there is nobody to wait for."""
     waiting, looks = LineQueue(), []
     waiting._arrived = PreparedRecord.of({}, Encoded(b"{", "", replaced=False))
-    monkeypatch.setattr(_queue, "time", SimpleNamespace(sleep=looks.append, monotonic=lambda: 0.0))
+    monkeypatch.setattr(_queue, "_sleep", looks.append)
+    monkeypatch.setattr(_queue, "time", SimpleNamespace(monotonic=lambda: 0.0))
     if is_ours:
         with waiting.lock:
             assert waiting.put(b'{"n":0') is not None
@@ -228,12 +231,21 @@ def test_looks_that_take_long_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a thread that computes each takes five milliseconds, and twenty would be a tenth of a second."""
     waiting, looks = LineQueue(), []
     waiting._arrived = PreparedRecord.of({}, Encoded(b"{", "", replaced=False))
-    clock = SimpleNamespace(sleep=looks.append, monotonic=lambda: 0.005 * len(looks))
-    monkeypatch.setattr(_queue, "time", clock)
+    monkeypatch.setattr(_queue, "_sleep", looks.append)
+    monkeypatch.setattr(_queue, "time", SimpleNamespace(monotonic=lambda: 0.005 * len(looks)))
 
     assert waiting.put(b'{"n":0') is not None
     assert len(looks) == 1
     assert waiting._arrived is None
+
+
+def test_what_stands_in_the_place_of_sleep_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application's test, or gevent once it is imported behind us, replaces it by what may raise."""
+    waiting = LineQueue()
+    waiting._arrived = PreparedRecord.of({}, Encoded(b"{", "", replaced=False))
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it was called"))
+
+    assert waiting.put(b'{"n":0') is not None
 
 
 # --- waking ----------------------------------------------------------------------------------------------------

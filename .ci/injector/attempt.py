@@ -33,9 +33,9 @@ __all__ = ["Outcome", "Point", "attempt", "count_points", "prepare", "warm"]
 
 _PACKAGE: Final = os.path.dirname(ai_response_logging.__file__ or "")
 _MODULES: Final = (
-    "handler", "_pipeline", "_exit", "_queue", "_kept", "_prepared", "_journal", "_journal_files", "_journal_place",
-    "_adopt", "_append", "_rotate", "_shared_file", "_arrived", "_compress", "writer", "_caller", "_journalling",
-    "listener",
+    "handler", "_pipeline", "_exit", "_queue", "_kept", "_prepared", "_journal", "_journal_space", "_journal_files",
+    "_journal_place", "_adopt", "_append", "_rotate", "_shared_file", "_arrived", "_compress", "writer", "_caller",
+    "_journalling", "listener",
 )  # fmt: skip
 _TRACED: Final = frozenset(os.path.join(_PACKAGE, f"{name}.py") for name in _MODULES)
 _HANG_S: Final = 30.0  # a busy machine is not one that hangs

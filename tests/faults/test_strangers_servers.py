@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.client
 import signal
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,22 @@ def test_gevent_greenlets_with_a_full_queue_write_themselves(log_path: Path, not
     assert_all_kept(log_path, notes, 320)
     assert "written_sync" in notes.statuses()
     assert_all_there_once(log_path, notes.ids())
+
+
+@needs("gevent")
+@pytest.mark.parametrize("when", ["before the import", "after the first record"])
+def test_gevent_record_of_its_hub_is_kept_whatever_an_exception_has_left(log_path: Path, notes: Notes, when: str):
+    """What a callback of the event loop logs never sleeps: there gevent raises, and the record was refused."""
+    code = """
+    import gevent
+
+    both("outside", 1)
+    handler._pipeline.queue._arrived = object()  # as Ctrl-C leaves it, on the way to the lock
+    gevent.get_hub().loop.run_callback(both, "hub", 1)
+    gevent.sleep(0)
+    both("behind", 1)
+    """
+    begin, begun = WHEN[when]
+    run(begun + textwrap.dedent(code), log_path, notes, begin=begin)
+
+    assert_all_kept(log_path, notes, 6 if "first" not in begun else 26)
