@@ -115,6 +115,8 @@ class Journal(JournalSpace):
         size = len(line)
         if seq != self._follows or self._position + size > SEGMENT_BYTES:
             self._begin_segment(seq, size)
+            if seq < self.next_seq:  # a signal handler has stored it meanwhile
+                return
         while not self._write(line, size):
             if not self._position:
                 raise OSError(errno.ENOSPC, "the journal takes no more", self.directory)
@@ -179,6 +181,9 @@ class Journal(JournalSpace):
         # A disk that makes us wait must not make every thread wait, as in _write().
         is_quick = size <= SEGMENT_BYTES and time.perf_counter() >= self._outside_until_s
         segment = (self._take_ready(name) if is_quick else None) or self._open_segment(name, max(size, SEGMENT_BYTES))
+        if self._segment is not None:  # a signal handler has begun one meanwhile, and may have stored lines in it
+            self._left.append(segment)
+            return
         if (entry := (first_seq, name)) not in self._segments:
             self._segments.append(entry)
         self._names_made += 1

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from helpers import has_fork, has_proc
 
-from ai_response_logging import AIResponseHandler, _journal, _journal_space, _libc
+from ai_response_logging import AIResponseHandler, _append, _journal, _journal_space, _libc
 from ai_response_logging._adopt import orphans
 from ai_response_logging._journal import Journal
 from ai_response_logging._journal_format import segment_name, segments_among, seq_of, whole_lines
@@ -477,6 +477,39 @@ def test_signal_handler_that_logs_while_the_segment_gets_its_name_loses_nothing(
     journal.close()
 
     assert brought_home(directory) == list(range(4, 9 + nested))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nested", [1, 5])
+def test_what_a_signal_handler_stores_meanwhile_is_synced(
+    directory: Path, when: str, nested: int, monkeypatch: pytest.MonkeyPatch
+):
+    """At power: the segment that it has begun is not left out of the next sync, which tells of its lines as durable."""
+    journal = Journal(str(directory), WRITER, Options(durability="power"))
+    journal.begin(4)
+    keep(journal, 4, 5)
+    journal.prepare()
+    real, synced = journal._rename, set[int]()
+    assert real is not None
+
+    def rename(old: str, new: str) -> int:
+        journal._rename = real
+        if when == "before":
+            keep(journal, *range(6, 7 + nested))
+        failed = real(old, new)
+        if when == "after":
+            keep(journal, *range(6, 7 + nested))
+        return failed
+
+    journal._rename = rename
+    monkeypatch.setattr(_append, "sync_file", lambda number: synced.add(os.fstat(number).st_ino))
+    keep(journal, 6)
+
+    assert journal.sync(contextlib.nullcontext()) == journal.next_seq == 7 + nested
+    assert {(directory / name).stat().st_ino for name in names(directory)} <= synced
+    assert journal._synced_end == (journal._segments[-1][1], journal._position)
+    assert waiting(directory) == list(range(4, 7 + nested))
+    journal.remove()
 
 
 class ThrownIn(BaseException):
