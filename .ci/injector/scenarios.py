@@ -17,7 +17,7 @@ from ai_response_logging.handler import AIResponseHandler
 
 from . import shim
 
-__all__ = ["SCENARIOS", "Scenario", "World"]
+__all__ = ["SCENARIOS", "Scenario", "World", "die_at_append"]
 
 _LOST: Final = re.compile(r"(\d+) are lost when this process ends")
 # Nothing happens by itself: each step that the listener makes is one that somebody asked for.
@@ -38,6 +38,7 @@ class World:
     def __init__(self, folder: str, descriptor: int, options: dict[str, Any], *, is_checked: bool) -> None:
         self.folder, self.log = folder, os.path.join(folder, "logs", "log.jsonl")
         self.prefix = "p"
+        self.more: dict[str, str] = {}  # fields of every record
         self._descriptor, self._options, self._is_checked = descriptor, options, is_checked
         self._count = 0
         # In a child of our own; which handler tells it does not matter.
@@ -55,11 +56,11 @@ class World:
         """Return a handler on the log."""
         return AIResponseHandler(self.log, **{**_OPTIONS, **options, **self._options})
 
-    def record(self, handler: AIResponseHandler, count: int = 1, size: int = 60) -> None:
-        """Log so many records, and note each as soon as its call has returned."""
+    def record(self, handler: AIResponseHandler, count: int = 1, size: int = 60, **more: str) -> None:
+        """Log so many records, with *more* fields, and note each as soon as its call has returned."""
         for _ in range(count):
             record_id = f"{self.prefix}-{self._count}"
-            fields = {"msg": "m", "record_id": record_id, "response": "x" * size}
+            fields = {"msg": "m", "record_id": record_id, "response": "x" * size, **self.more, **more}
             self.note("record", record_id, handler.submit(logging.makeLogRecord(fields)))
             self._count += 1
             self.check(handler)
@@ -215,7 +216,7 @@ def _adopt(world: World, **options: Any) -> None:
 # -- what a process left that died
 
 
-def _die_at_append(world: World, lines: float, prefix: str = "old") -> None:
+def die_at_append(world: World, lines: float, prefix: str = "old") -> None:
     """Log some records and die when so many *lines* of a block of four are in the log."""
     world.prefix = prefix
 
@@ -234,22 +235,22 @@ def _die_at_append(world: World, lines: float, prefix: str = "old") -> None:
 
 
 def _one_dead(world: World) -> None:
-    _die_at_append(world, 2.5)
+    die_at_append(world, 2.5)
 
 
 def _two_dead(world: World) -> None:
-    world.fork(lambda: _die_at_append(world, 4, "old"))
-    world.fork(lambda: _die_at_append(world, 0, "older"))
+    world.fork(lambda: die_at_append(world, 4, "old"))
+    world.fork(lambda: die_at_append(world, 0, "older"))
 
 
 def _dead_and_rotated(world: World) -> None:
-    world.fork(lambda: _die_at_append(world, 3))
+    world.fork(lambda: die_at_append(world, 3))
     os.rename(world.log, f"{world.log}.20260101T000000.000000Z")
     Path(world.log).touch(0o600)
 
 
 def _dead_and_torn(world: World) -> None:
-    _die_at_append(world, 0.3)
+    die_at_append(world, 0.3)
 
 
 _SMALL: Final[dict[str, Any]] = {"max_bytes": 700}

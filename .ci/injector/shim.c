@@ -1,5 +1,6 @@
 /*
- * Lets one system call of a forked child fail, or kill the child at it; loaded by LD_PRELOAD into the parent.
+ * Lets one system call of a forked child fail, kills the child at it, or stops it before it (SIGSTOP); loaded by
+ * LD_PRELOAD into the parent.
  *
  * Only calls on what lies in one folder count, by name or by descriptor.  A child sets its plan itself, after the fork;
  * the counts lie in memory that it shares with its parent, so that they outlive the kill.
@@ -26,11 +27,13 @@ enum act { PASS, FAIL, BEFORE, AFTER, HALF, SHORT, PART };
 static const char *const names[CALLS] = {
     "open",  "read",  "pread", "write", "pwrite",  "writev", "ftruncate", "fallocate", "flock",   "fsync", "fdatasync",
     "close", "fstat", "stat",  "lstat", "opendir", "rename", "link",      "unlink",    "mkdir",   "rmdir", "chmod",
-    "chown", "renameat2", NULL};
+    "chown", "renameat2", "utimensat", NULL};
 
 static struct { /* what the parent reads */
     long counts[CALLS];
     long fired;
+    long all;  /* calls of every kind */
+    long held; /* the process that stops itself */
     char where[512];
 } *page;
 
@@ -42,6 +45,7 @@ static struct {
 } plan;
 static int refused = -1, refusal; /* a scenario's own fault, no injection */
 static int rest_fails;
+static long hold_at; /* before which call, of any kind, of us and our children, we stop; 0 for none */
 
 static int number_of(const char *name) {
     for (int i = 0; name != NULL && names[i] != NULL; i++)
@@ -60,7 +64,12 @@ void shim_begin(const char *folder, const char *call, int act, long at, int erro
     snprintf(plan.folder, sizeof plan.folder, "%s", folder);
     plan.call = number_of(call);
     plan.act = act, plan.at = at, plan.error = error, plan.for_good = for_good;
-    refused = -1, rest_fails = 0;
+    refused = -1, rest_fails = 0, hold_at = 0;
+}
+
+void shim_hold(const char *folder, long at) {
+    shim_begin(folder, NULL, 0, 0, 0, 0);
+    hold_at = at;
 }
 
 void shim_heal(void) {
@@ -76,6 +85,9 @@ void shim_refuse(const char *call, int error) {
 void shim_stop(void) { plan.folder[0] = '\0'; }
 long shim_count(const char *call) { return page->counts[number_of(call)]; }
 long shim_fired(void) { return page->fired; }
+long shim_all(void) { return page->all; }
+long shim_held(void) { return page->held; }
+void shim_forget(void) { memset(page, 0, sizeof *page); }
 const char *shim_where(void) { return page->where; }
 
 /* Counts the call if it is ours, and says what is to be done with it. */
@@ -98,6 +110,12 @@ static enum act look(int call, int descriptor, const char *path) {
     if (strncmp(path, plan.folder, strlen(plan.folder)) != 0)
         return PASS;
     count = __sync_add_and_fetch(&page->counts[call], 1);
+    if (hold_at && __sync_add_and_fetch(&page->all, 1) == hold_at) {
+        snprintf(page->where, sizeof page->where, "%s %s", names[call], path + strlen(plan.folder));
+        page->held = getpid();
+        kill(getpid(), SIGSTOP);
+        errno = saved;
+    }
     if (call == refused) {
         errno = refusal;
         return FAIL;
@@ -204,6 +222,7 @@ WRAP(22, int, -1, lchown, (const char *p, uid_t u, gid_t g), (p, u, g), -1, p)
 WRAP(22, int, -1, fchown, (int d, uid_t u, gid_t g), (d, u, g), d, NULL)
 
 WRAP(23, int, -1, renameat2, (int d, const char *p, int e, const char *to, unsigned f), (d, p, e, to, f), -1, p)
+WRAP(24, int, -1, utimensat, (int d, const char *p, const struct timespec t[2], int f), (d, p, t, f), -1, p)
 
 /* Linux has closed the descriptor also where close(2) tells an error. */
 int close(int descriptor) {
