@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final
 from .._numbers import Numbers, Place
 from ..blobs import fault_of, named_in
 from ..errors import LogReadError
-from ..reader import MAX_LINE_BYTES, LogSnapshot, StrPath, is_unfinished, lines_of
+from ..reader import MAX_LINE_BYTES, LogSnapshot, StrPath, is_unfinished, lines_of, read_log
 from ..record import default_log_path
 from ._journals import Journals
 from ._lines import Finding, claims_in, judge_line
@@ -302,13 +302,21 @@ class _Check:
         """Count what is in journals and not in the log; a copy of what has arrived is neither damage nor doubled."""
         files = len(self._snapshot.files)
         for writer_id, journalled in self._journals.numbers.items():
-            numbers = self._writers.setdefault(writer_id, Numbers())
-            for number, place in journalled:
+            forgotten = self._forgotten_since(writer_id, journalled)
+            for number, place in ((number, place) for number, place in journalled if number not in forgotten):
+                numbers = self._writers.setdefault(writer_id, Numbers())
                 self._in_journals += numbers.add(number, place._replace(file=files + place.file))
         for digest, place in self._journals.blobs.items():
             self._blobs.setdefault(digest, place._replace(file=files + place.file))
         for at, (_, why) in enumerate(self._journals.unread, files + len(self._journals.files)):
             self._note("unread", Place(at, 0, 0), why)
+
+    def _forgotten_since(self, writer_id: str, journalled: Numbers) -> set[int]:
+        """Return which of a writer's lines were brought home and forgotten after we had read the journals."""
+        named = self._receipts.among(writer_id, journalled)
+        if named:
+            named -= {number for number, _ in Journals(self._path).numbers.get(writer_id, ())}
+        return named
 
     def _add_claims(self) -> None:
         """Let damaged lines account for their own numbers, where these fit: a problem is named once, not twice."""
@@ -325,8 +333,15 @@ class _Check:
                 self._note("gap", place, f"{what} of writer {writer_id!a} missing before this line's {last + 1}{why}")
 
     def _check_blobs(self) -> None:
+        faults = {digest for digest in self._blobs if fault_of(self._path, digest)}
+        if not faults:
+            return
+        # `forget` takes out records first and their texts then: what it has done since our files were opened is no
+        # damage. Nor is that a text is out of its place for the moment in which it asks whether that is used.
+        records = read_log(self._path, missing_ok=True)
+        named = {digest for record in records for digest in named_in(record) if digest in faults}
         for digest, place in self._blobs.items():
-            if fault := fault_of(self._path, digest):
+            if digest in named and (fault := fault_of(self._path, digest)):
                 self._note("blob", place, f"a text of this record: {fault}")
 
     def _writer_report(self, writer_id: str, numbers: Numbers) -> WriterReport:

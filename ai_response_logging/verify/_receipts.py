@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,13 @@ class Receipts:
         for writer_id, ranges in (found or {}).items():
             self._ranges.setdefault(writer_id, []).extend((first, last, place) for first, last in ranges)
         return None
+
+    def among(self, writer_id: str, numbers: Numbers) -> set[int]:
+        """Return those of a writer's *numbers* that were forgotten, as receipts say."""
+        ranges = [*_disjoint(self._ranges.get(writer_id, []))]
+        firsts = [first for first, _, _ in ranges]
+        found = ((number, bisect_right(firsts, number) - 1) for number, _ in numbers) if ranges else ()
+        return {number for number, at in found if at >= 0 and number <= ranges[at][1]}
 
     def contradictions(self, writers: Mapping[str, Numbers]) -> Iterator[tuple[Place, str]]:
         """Yield the receipts by which records were forgotten that are there; count what is not."""
