@@ -760,6 +760,14 @@ MUTANTS: Final = (
     Mutant("Forget: what a compression has just made the only copy stays", "forget/_rewrite.py",
            " or _lock.is_replaced(plain, file):", ":",
            "tests/test_forget.py::test_compression_that_ends_while_its_file_is_looked_at_keeps_its_only_copy"),
+    Mutant("Forget: a copy does not take the place of what a stranger has just put there", "forget/_rewrite.py",
+           "elif _lock.is_replaced(source, part):", "elif False:",
+           "tests/test_forget_meets.py::"
+           "test_file_that_is_renamed_just_before_its_copy_takes_its_place_is_neither_doubled_nor_lost"),
+    Mutant("Forget: a log that a stranger has just renamed away is looked for again", "forget/_rewrite.py",
+           "if failed == errno.ENOENT:", "if False:",
+           "tests/test_forget_meets.py::"
+           "test_log_that_is_renamed_away_just_before_its_copy_takes_its_place_is_not_made_twice"),
     Mutant("Verify: what is forgotten between its looks at journals and log is no contradiction", "verify/__init__.py",
            "for number, place in ((number, place) for number, place in journalled if number not in forgotten):",
            "for number, place in journalled:",

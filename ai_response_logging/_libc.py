@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["noise", "pwrite_error", "pwrite_holding", "rename_holding"]
+__all__ = ["exchange_holding", "noise", "pwrite_error", "pwrite_holding", "rename_holding"]
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
 _GRND_NONBLOCK: Final = 1
 
 
@@ -51,6 +52,23 @@ def rename_holding() -> Callable[[str, str], int] | None:
 
     Source: Linux renameat2(2).
     """
+    return _renaming(_RENAME_NOREPLACE)
+
+
+@cache
+def exchange_holding() -> Callable[[str, str], int] | None:
+    """
+    Return a function that lets two names change their files, in one step; None where there is none.
+
+    It returns 0, or the errno that says why not: ENOENT where one of them is not there, EINVAL where the file system
+    cannot do it.
+
+    Source: Linux renameat2(2).
+    """
+    return _renaming(_RENAME_EXCHANGE)
+
+
+def _renaming(flag: int) -> Callable[[str, str], int] | None:
     renameat2 = _function("renameat2")
     if renameat2 is None:
         return None
@@ -60,8 +78,7 @@ def rename_holding() -> Callable[[str, str], int] | None:
 
     def rename(old: str, new: str) -> int:
         paths = os.fsencode(old), os.fsencode(new)
-        failed = renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_NOREPLACE)
-        return ctypes.get_errno() if failed else 0
+        return ctypes.get_errno() if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], flag) else 0
 
     return rename
 

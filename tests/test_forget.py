@@ -589,14 +589,17 @@ def make_anew(path: Path) -> None:
     ("meanwhile", "ann"),
     [(rotate_log, 44), (append, 44), (cut_back_and_append, 38), (append_to_an_old_one, 44), (make_anew, 34)],
 )
+@pytest.mark.parametrize("exchanges", [True, False], ids=["names exchanged", "renamed"])
 def test_whatever_others_do_between_copy_and_rename_is_not_undone(
-    log_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Path], None], ann: int
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Path], None], ann: int, *, exchanges: bool
 ):
     """
     Just before the locks are taken: rotations, appends, cuts, removals; what is there then is what is kept.
     """
     from ai_response_logging.forget import _rewrite
 
+    if not exchanges:
+        monkeypatch.setattr(_rewrite, "exchange_holding", lambda: None)
     a_log(log_path)
     real, done = _rewrite.locked, []
 
@@ -884,13 +887,17 @@ def test_kill_between_the_records_and_their_texts_is_completed_by_the_next_run(l
     run_child(
         f"""
         import os, signal, sys
-        from ai_response_logging.forget import Selector, forget
-        rename = os.rename
-        def kill(source, target):
-            rename(source, target)
-            if (source.endswith("-part")) == ({step!r} == "replaced"):
-                os.kill(os.getpid(), signal.SIGKILL)
-        os.rename = kill
+        from ai_response_logging.forget import Selector, _rewrite, forget
+        def killing(step):
+            def then_die(source, target):
+                failed = step(source, target)
+                if (source.endswith("-part")) == ({step!r} == "replaced"):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return failed
+            return then_die
+        os.rename = killing(os.rename)
+        if exchange := _rewrite.exchange_holding():
+            _rewrite.exchange_holding = lambda: killing(exchange)
         forget(sys.argv[1], Selector(user_id="bob"))
         """,
         log_path,

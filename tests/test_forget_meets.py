@@ -2,20 +2,111 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_forget import BOB, line, with_text
+from test_forget import BOB, STAMP, a_log, line, of_two, users, with_text
 
 from ai_response_logging import verify
 from ai_response_logging._journal import Journal
+from ai_response_logging._libc import exchange_holding
 from ai_response_logging._options import Options
 from ai_response_logging.blobs import blob_path
-from ai_response_logging.forget import forget
+from ai_response_logging.forget import _rewrite, forget
 from ai_response_logging.reader import read_log
 from ai_response_logging.verify import verify_log
+
+can_exchange = pytest.mark.skipif(exchange_holding() is None, reason="the C library has no renameat2")
+
+
+# --- a stranger who renames, as logrotate does -------------------------------------------------------------------
+
+
+def rename_log(path: Path) -> None:
+    """Give the log and its numbered files their next names, and begin a new log that is written to at once."""
+    Path(f"{path}.1").rename(f"{path}.2")
+    path.rename(f"{path}.1")
+    path.write_bytes(line(80) + line(81, "bob"))
+
+
+@can_exchange
+@pytest.mark.parametrize("behind", ["", ".1"], ids=["the log", "a numbered file"])
+def test_file_that_is_renamed_just_before_its_copy_takes_its_place_is_neither_doubled_nor_lost(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str
+):
+    """What stands there by then is somebody else: the new log, or the old one under a number that it has just got."""
+    a_log(log_path)
+    Path(f"{log_path}.1").write_bytes(of_two(*range(60, 75)))
+    real, done = exchange_holding(), []
+    assert real is not None
+
+    def exchange(part: str, file: str) -> int:
+        if not done and file == f"{log_path}{behind}":
+            done.append(rename_log(log_path))
+        return real(part, file)
+
+    monkeypatch.setattr(_rewrite, "exchange_holding", lambda: exchange)
+    report = forget(log_path, BOB)
+
+    assert done
+    assert report.is_complete, report.to_dict()
+    assert users(log_path) == {"ann": 51}
+    assert sorted(one["seq"] for one in read_log(log_path) if one.get("user_id")) == [
+        *(number for number in range(75) if number % 3),
+        80,
+    ]
+    assert not verify_log(log_path).problem_counts.keys() - {"gap"}  # numbers 75 to 79 were never given
+    assert not [name for name in os.listdir(log_path.parent) if "forgetting" in name]
+
+
+@can_exchange
+def test_log_that_is_renamed_away_just_before_its_copy_takes_its_place_is_not_made_twice(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Where nothing stands by then, nothing is put there."""
+    a_log(log_path)
+    real, done = exchange_holding(), []
+    assert real is not None
+
+    def exchange(part: str, file: str) -> int:
+        if not done and file == str(log_path):
+            done.append(log_path.rename(f"{log_path}.{STAMP.format(4)}"))
+        return real(part, file)
+
+    monkeypatch.setattr(_rewrite, "exchange_holding", lambda: exchange)
+    report = forget(log_path, BOB)
+
+    assert done
+    assert report.is_complete, report.to_dict()
+    assert users(log_path) == {"ann": 40}
+    assert verify_log(log_path).whole
+
+
+@pytest.mark.parametrize("exchange", [None, lambda *_: errno.EINVAL], ids=["an old C library", "a file system"])
+def test_where_names_cannot_be_exchanged_the_copy_takes_its_place_all_the_same(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: Callable[[str, str], int] | None
+):
+    """By a rename, as ever."""
+    a_log(log_path)
+    monkeypatch.setattr(_rewrite, "exchange_holding", lambda: exchange)
+
+    assert forget(log_path, BOB).is_complete
+    assert (users(log_path), verify_log(log_path).whole) == ({"ann": 40}, True)
+
+
+def test_disk_that_refuses_the_exchange_is_told_and_the_file_stays(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither is half done."""
+    a_log(log_path)
+    monkeypatch.setattr(_rewrite, "exchange_holding", lambda: lambda *_: errno.EIO)
+    report = forget(log_path, BOB, wait_s=0)
+
+    assert users(log_path) == {"ann": 40, "bob": 20}
+    assert any("Input/output error" in complaint for complaint in report.complaints)
+
 
 # --- verify ------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ any instruction, the file is what it was or what it is to be, and a copy that is
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -19,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from .. import _append, _lock
+from .._libc import exchange_holding
 from .._paths import OwnFile, open_regular, sync_directory
 from .._receipt import Forgotten
 from ..errors import WriteError
@@ -38,6 +40,7 @@ _LEVEL: Final = 6
 _BUFFER_BYTES: Final = 1 << 20
 _LAST_BYTES: Final = 8 << 20  # more than any block that a writer may have cut back since
 _PIECE_BYTES: Final = 1 << 18
+_NO_EXCHANGE: Final = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}  # an old kernel, or such a file system
 
 
 class Changed(Exception):  # noqa: N818  no error: it is to be done once more
@@ -153,9 +156,32 @@ def rewrite(
             else:
                 with suppress(OSError):  # `retain_days` may go by it
                     os.utime(part.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
-            os.rename(f"{file}{PART}", file)
+            _take_place(source, file)
             sync_directory(file)
         return copy.forgotten
+
+
+def _take_place(source: OwnFile, file: str) -> None:
+    """
+    Give the copy the name of *file*, the old bytes' last one.
+
+    Whoever renames files without our locks, as logrotate does, may have put another one there just now: a log that has
+    been begun, or, where names are numbers, one that holds what nobody else holds. So the two change names, and change
+    back if it was not the *source* that stood there.
+    """
+    part, exchange = f"{file}{PART}", exchange_holding()
+    failed = errno.ENOSYS if exchange is None else exchange(part, file)
+    if failed == errno.ENOENT:
+        raise Changed
+    if exchange is None or failed in _NO_EXCHANGE:
+        os.rename(part, file)
+    elif failed:
+        raise OSError(failed, os.strerror(failed), file)
+    elif _lock.is_replaced(source, part):
+        exchange(part, file)
+        raise Changed
+    else:
+        os.unlink(part)
 
 
 def _state(info: os.stat_result) -> tuple[int, int]:
