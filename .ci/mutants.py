@@ -768,6 +768,10 @@ MUTANTS: Final = (
            "if failed == errno.ENOENT:", "if False:",
            "tests/test_forget_meets.py::"
            "test_log_that_is_renamed_away_just_before_its_copy_takes_its_place_is_not_made_twice"),
+    Mutant("Tail: a log that is rotated in its first look is followed all the same", "follow.py",
+           "FollowedFile(file.path, file.identity, snapshot)\n                self._live.skip",
+           "FollowedFile(file.path, file.identity)\n                self._live.skip",
+           "tests/test_follow.py::test_log_that_is_rotated_while_its_newest_are_looked_for_is_followed_all_the_same"),
     Mutant("Verify: what is forgotten between its looks at journals and log is no contradiction", "verify/__init__.py",
            "for number, place in ((number, place) for number, place in journalled if number not in forgotten):",
            "for number, place in journalled:",

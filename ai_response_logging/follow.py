@@ -131,7 +131,7 @@ class Follower:
         for file in snapshot.files:
             self._remember(file)
             if file.is_live:
-                self._live = FollowedFile(file.path, file.identity)
+                self._live = FollowedFile(file.path, file.identity, snapshot)
                 self._live.skip_to_end(file.size)
                 self._open.append(self._live)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from helpers import child_process, compress_late_files, log_files
 
+from ai_response_logging import follow
 from ai_response_logging._followed import lines_backward
 from ai_response_logging.errors import LogReadError
 from ai_response_logging.follow import Follower
@@ -189,6 +190,27 @@ def test_log_that_does_not_exist_yet_is_waited_for(log_path: Path):
         path.parent.mkdir()
         path.write_bytes(lines(0, 1))
         assert ids(follower.look()) == names(0, 1)
+
+
+def test_log_that_is_rotated_while_its_newest_are_looked_for_is_followed_all_the_same(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Another file stands under its name before it is opened for good: it is the one that was listed that counts."""
+    log_path.write_bytes(lines(0, 1))
+    real, done = follow.FollowedFile, []
+
+    def opened(*arguments: Any) -> Any:
+        if not done:
+            done.append(log_path.rename(rotated(log_path, 1)))
+            log_path.write_bytes(lines(2))
+        return real(*arguments)
+
+    monkeypatch.setattr(follow, "FollowedFile", opened)
+    with Follower(log_path) as follower:
+        assert ids(follower.newest(10, anything)) == names(0, 1)
+        assert ids(follower.look()) == names(2)
+        assert ids(follower.look()) == []
+    assert done
 
 
 @pytest.mark.parametrize("compressed", [(), (1,), (1, 2, 3)])
