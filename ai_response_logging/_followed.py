@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from .errors import LogReadError
 from .reader import MAX_LINE_BYTES
 
 __all__ = ["FollowedFile", "lines_backward", "start_behind"]
@@ -25,19 +24,19 @@ class FollowedFile:
 
     Args:
         path: Its name when it was met; it may get another.
-        identity: Device and inode that must stand there.
-        stream: The same, open already, if its name may have changed since.
+        stream: It, open; what is followed is the file itself, whatever stands at its name by now.
     """
 
-    def __init__(self, path: str, identity: tuple[int, int], stream: BinaryIO | None = None) -> None:
+    def __init__(self, path: str, stream: BinaryIO) -> None:
         self.path = path
-        self.identity = identity
         self.offset = 0
         """Behind the last whole line that was given."""
         self.idle_looks = 0
         self._head = b""
         self._size = -1
-        self._descriptor = _open_same(path, identity) if stream is None else os.dup(stream.fileno())
+        self._descriptor = os.dup(stream.fileno())
+        status = os.fstat(self._descriptor)
+        self.identity = status.st_dev, status.st_ino
 
     def close(self) -> None:
         """Close it."""
@@ -82,18 +81,6 @@ class FollowedFile:
             for line in lines:
                 start, self.offset = self.offset, self.offset + len(line) + 1
                 yield start, line + b"\n"
-
-
-def _open_same(path: str, identity: tuple[int, int]) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise LogReadError(path, error.strerror or str(error)) from error
-    status = os.fstat(descriptor)
-    if (status.st_dev, status.st_ino) != identity:
-        os.close(descriptor)
-        raise LogReadError(path, "it was replaced while it was opened; try again")
-    return descriptor
 
 
 def lines_backward(descriptor: int, end: int) -> Iterator[tuple[int, bytes]]:

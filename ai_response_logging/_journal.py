@@ -182,7 +182,7 @@ class Journal(JournalSpace):
         is_quick = size <= SEGMENT_BYTES and time.perf_counter() >= self._outside_until_s
         segment = (self._take_ready(name) if is_quick else None) or self._open_segment(name, max(size, SEGMENT_BYTES))
         if self._segment is not None:  # a signal handler has begun one meanwhile, and may have stored lines in it
-            self._left.append(segment)
+            self._left.append(segment)  # type: ignore[unreachable]  # the type checker knows of no signal
             return
         if (entry := (first_seq, name)) not in self._segments:
             self._segments.append(entry)

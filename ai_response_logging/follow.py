@@ -131,7 +131,8 @@ class Follower:
         for file in snapshot.files:
             self._remember(file)
             if file.is_live:
-                self._live = FollowedFile(file.path, file.identity, snapshot)
+                with snapshot.open(file) as stream:
+                    self._live = FollowedFile(file.path, stream)
                 self._live.skip_to_end(file.size)
                 self._open.append(self._live)
 
@@ -226,7 +227,7 @@ class Follower:
     def _opened(
         self, file: LogFile, stream: BinaryIO, live_before: FollowedFile | None, snapshot: LogSnapshot
     ) -> FollowedFile:
-        followed = FollowedFile(file.path, file.identity, stream)
+        followed = FollowedFile(file.path, stream)
         self._open.append(followed)
         if file.is_live:
             self._live = followed
