@@ -135,6 +135,17 @@ MUTANTS: Final = (
     Mutant("None of them ever raises because of logging (gevent's sleep does, in its event loop)", "_queue.py",
            "            _sleep(_LOOK_S)\n", "            time.sleep(_LOOK_S)\n",
            "tests/test_queue.py::test_what_stands_in_the_place_of_sleep_is_not_called"),
+    Mutant("power: what a signal handler stores in a segment of its own is synced", "_journal.py",
+           "if self._segment is not None:  # a signal handler has", "if False:  # a signal handler has",
+           "tests/test_journal_space.py::test_what_a_signal_handler_stores_meanwhile_is_synced[5-after]"),
+    Mutant("Never: a line in a file of the application's, which has got the number of ours", "_paths.py",
+           "if found.is_at(info) and not found.closed:", "if True:",
+           "tests/faults/test_interrupted_descriptors.py::"
+           "test_file_that_the_application_gets_under_its_number_meanwhile_is_left_alone[False]"),
+    Mutant("... nor is that file closed", "_paths.py",
+           "    file.leave()\n    return None", "    file.close()\n    return None",
+           "tests/faults/test_interrupted_descriptors.py::"
+           "test_file_that_the_application_gets_under_its_number_meanwhile_is_left_alone[False]"),
     Mutant("A forked child starts at 0", "_queue.py",
            "self.counted = {", "self.counted = getattr(self, 'counted', None) or {",
            "tests/test_queue.py::test_a_renewed_queue_is_another_writer_that_has_counted_nothing"),

@@ -35,6 +35,7 @@ __all__ = [
 
 # Some file systems cannot sync a directory, and some directories may be searched but not read.
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
+_TRIES: Final = 5
 _HIGH: Final = 512  # descriptors from here on: half of the usual limit, which is 1024
 
 
@@ -65,6 +66,14 @@ class OwnFile(FileIO):
                 return True
         super().close()  # closes no descriptor; ours of the same file may get this number next, and is not this one
         return False
+
+    def is_at(self, info: os.stat_result) -> bool:
+        """Say whether what we opened is what *info* tells of."""
+        return (info.st_dev, info.st_ino) == self._identity
+
+    def leave(self) -> None:
+        """Let its descriptor be, whosever it is."""
+        super().close()  # as above
 
     def close(self) -> None:
         """
@@ -195,17 +204,44 @@ def open_regular(path: str, flags: int, mode: int, *, create: bool = True, like:
     # O_NOFOLLOW: a link that somebody put in the file's place must not lead us into another one.
     # O_NONBLOCK: opening a FIFO would wait for a reader; on a regular file it changes nothing.
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    for _ in range(_TRIES):
+        try:
+            file = _open_or_create(path, flags, mode, like) if create else _open(path, flags)
+        except OSError as error:
+            if kind := describe_file_type(path):
+                raise LogPathError(path, kind) from error
+            raise
+        if not flags & os.O_RDWR:  # it is only read, and closed in a moment
+            _must_be_regular(file, os.fstat(file.fileno()), path)
+            return file
+        if (found := _found_at(path, file)) is not None:
+            return found
+    raise OSError(errno.EBUSY, "something else is put in its place again and again", path)
+
+
+def _found_at(path: str, file: OwnFile) -> OwnFile | None:
+    """Return *file* to be written to, if it is what stands at *path*; else None, and it is no longer open."""
     try:
-        file = _open_or_create(path, flags, mode, like) if create else _open(path, flags)
-    except OSError as error:
-        if kind := describe_file_type(path):
-            raise LogPathError(path, kind) from error
-        raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        info = os.lstat(path)
+    except FileNotFoundError:
+        file.close()
+        return None
+    if file.is_at(info):
+        _must_be_regular(file, info, path)
+        found = _out_of_the_way(file)
+        if found.is_at(info) and not found.closed:
+            return found
+        found.close()
+    # Another one has come to its path. Or another thread of the application's has closed all descriptors since, and
+    # what has this number now is a file of its own, which is neither to be written to nor to be closed.
+    file.leave()
+    return None
+
+
+def _must_be_regular(file: OwnFile, info: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(info.st_mode):
         file.close()
         raise LogPathError(path, describe_file_type(path) or "something else")
-    # One that is only read is closed in a moment, and nothing of ours goes into another file.
-    return _out_of_the_way(file) if flags & os.O_RDWR else file
 
 
 def _out_of_the_way(file: OwnFile) -> OwnFile:
@@ -216,7 +252,8 @@ def _out_of_the_way(file: OwnFile) -> OwnFile:
     """
     try:
         high = _own("r+", fcntl, file.fileno(), F_DUPFD_CLOEXEC, min(_HIGH, os.sysconf("SC_OPEN_MAX") // 2))
-    except (OSError, ValueError):  # EMFILE, EINVAL: none is free up there
+    except (OSError, ValueError):  # EMFILE, EINVAL: none is free up there; else it is not open any more
+        file.is_ours()
         return file
     file.close()
     return high

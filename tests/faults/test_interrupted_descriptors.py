@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from _interrupter import NEVER, Interrupter
 from helpers import has_proc
 
-from ai_response_logging._paths import open_regular
+from ai_response_logging._paths import _HIGH as HIGH
+from ai_response_logging._paths import OwnFile, open_regular
 from ai_response_logging.handler import AIResponseHandler
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, has_proc]
@@ -78,3 +81,46 @@ def test_file_is_open_and_owned_or_neither(tmp_path: Path, is_new: bool):
 
     assert points > 10
     assert not left
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_file_that_the_application_gets_under_its_number_meanwhile_is_left_alone(tmp_path: Path, is_new: bool):
+    """Whenever another thread closes all low descriptors and opens its own, ours is what stands at the path."""
+    path, strangers = tmp_path / "file", tmp_path / "strangers"
+    stranger, taken, asked = os.open(strangers, os.O_RDWR | os.O_CREAT), [], 0
+
+    def take() -> None:
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code is not OwnFile.close.__code__:
+            frame = frame.f_back
+        # The kernel has no call that closes a number if it is still ours: not between the look and the close.
+        numbers = [] if frame is not None else map(int, os.listdir("/proc/self/fd"))
+        taken.extend(os.dup2(stranger, one) for one in numbers if one < HIGH and is_at(one, path))
+
+    def open_it() -> None:
+        file = open_regular(str(path), os.O_RDWR, 0o600)
+        assert is_at(file.fileno(), path)
+        file.close()
+
+    while True:
+        asked, before = asked + 1, len(taken)
+        path.unlink(missing_ok=True)
+        if not is_new:
+            path.touch()
+        interrupter = Interrupter(asked, take)
+        interrupter.run("signal", open_it)
+        if not interrupter.where:
+            break
+        for number in taken[before:]:
+            assert is_at(number, strangers), interrupter.where
+            os.close(number)
+    os.close(stranger)
+
+    assert len(taken) > 10
+
+
+def is_at(number: int, path: Path) -> bool:
+    """Say whether descriptor *number* leads to what stands at *path*."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(number), path.stat())
+    return False
