@@ -10,16 +10,15 @@ thousand times is one file.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from io import BufferedReader
 from typing import Any, Final
 
 from ._append import sync_file
-from ._paths import make_directory, sync_directory
+from ._paths import make_directory, open_regular, sync_directory
 from ._whole_file import WholeFile
-from .errors import LogReadError
+from .errors import LogPathError, LogReadError
 
 __all__ = ["MARK", "BlobStore", "blob_path", "bring_back", "directory_of", "fault_of", "named_in", "set_apart"]
 
@@ -86,15 +85,11 @@ class BlobStore:
         After a loss of power a file may be empty, short or full of zeros. And `forget` leaves alone what was used a
         moment ago: this record is nowhere yet where it could see that the text is still needed.
         """
-        with suppress(OSError):  # also where the time may not be set: then it is written anew
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                status = os.fstat(descriptor)
-                if stat.S_ISREG(status.st_mode) and status.st_size == len(text) and _holds(descriptor, text):
-                    os.utime(path, follow_symlinks=False)
-                    return True
-            finally:
-                os.close(descriptor)
+        # Also where the time may not be set: then it is written anew.
+        with suppress(OSError, LogPathError), open_regular(path, os.O_RDONLY, 0, create=False) as file:
+            if os.fstat(file.fileno()).st_size == len(text) and _holds(file.fileno(), text):
+                os.utime(path, follow_symlinks=False)
+                return True
         return False
 
     def _write(self, path: str, text: bytes) -> None:
@@ -105,11 +100,8 @@ class BlobStore:
             file.take_name()
 
     def _sync(self, path: str) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            sync_file(descriptor)
-        finally:
-            os.close(descriptor)
+        with open_regular(path, os.O_RDONLY, 0, create=False) as file:
+            sync_file(file.fileno())
         name = path
         while name != self._log and len(name) > len(self._log):  # its name, and those of the directories above it
             sync_directory(name)

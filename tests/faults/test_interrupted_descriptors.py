@@ -16,6 +16,7 @@ from helpers import has_proc
 
 from ai_response_logging._paths import _HIGH as HIGH
 from ai_response_logging._paths import OwnFile, open_regular
+from ai_response_logging.blobs import BlobStore
 from ai_response_logging.handler import AIResponseHandler
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, has_proc]
@@ -80,6 +81,17 @@ def test_file_is_open_and_owned_or_neither(tmp_path: Path, is_new: bool):
     points, left = left_open(open_and_close)
 
     assert points > 10
+    assert not left
+
+
+def test_large_text_that_is_there_already_is_looked_at_and_closed(tmp_path: Path):
+    """Wherever it falls while a text is compared, synced and used again, its file is closed."""
+    store = BlobStore(str(tmp_path / "log.jsonl"), file_mode=0o600, directory_mode=0o700, is_synced=True)
+    store.keep(b"x" * 40_000)
+
+    points, left = left_open(lambda: store.keep(b"x" * 40_000))
+
+    assert points > 20
     assert not left
 
 
