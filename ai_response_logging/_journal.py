@@ -282,8 +282,12 @@ class Journal(JournalSpace):
     @property
     def size(self) -> int:
         """Bytes that it takes on the disk."""
-        names = [name for _, name in self._segments] + self._spare
-        return sum(self._large.get(name, SEGMENT_BYTES) for name in names) + SEGMENT_BYTES * (self._ready is not None)
+        return self.filled + SEGMENT_BYTES * (len(self._spare) + (self._ready is not None))
+
+    @property
+    def filled(self) -> int:
+        """Of these, the bytes of segments in which lines may wait."""
+        return sum(self._large.get(name, SEGMENT_BYTES) for _, name in self._segments)
 
     def has_lost_lock(self) -> bool:
         """Say whether somebody has closed its lock under us (a daemoniser does): then others may have taken it."""

@@ -150,10 +150,10 @@ class JournallingFileHandler(SharedFileHandler):
         if complaint := self.journal_complaint():
             self.faults.remember(complaint)
             self.report(WriteError(complaint))
-        keeper, most = self.queue.keeper, self.options.journal_max_bytes
-        if keeper is not None and keeper.size > most * _NEARLY_FULL:
+        keeper, waiting, most = self.queue.keeper, self.queue.qsize(), self.options.journal_max_bytes
+        if keeper is not None and waiting and (filled := keeper.filled) > most * _NEARLY_FULL:
             told = (
-                f"{self.baseFilename}: {self.queue.qsize()} records wait, and their journal has {keeper.size} of the "
+                f"{self.baseFilename}: {waiting} records wait, and their journal has {filled} of the "
                 f"{most} bytes that journal_max_bytes gives it; once it is full, calls write their records themselves"
             )
             if self.faults.note("journal nearly full", told):

@@ -687,6 +687,20 @@ def test_journal_that_is_nearly_full_is_told_once(log_path: Path, monkeypatch: p
     assert f"{log_path}: 30 records wait, and their journal has {3 << 20} of the {4 << 20} bytes" in nearly[0]
 
 
+def test_small_journal_in_which_nothing_waits_is_not_told_of(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is only reserved, of which the smallest journal is full from the start, is nobody's concern."""
+    told: list[str] = []
+    monkeypatch.setattr(AIResponseHandler, "handleError", lambda _, record: told.append(record.getMessage()))
+    handler = AIResponseHandler(log_path, journal_max_bytes=1 << 20, **QUIET)
+    for number in range(6):
+        handler.submit(record(str(number), size=300_000))
+        assert handler.flush()
+    handler.close()
+
+    assert told == []
+    assert handler.get_stats()["last_error"] is None
+
+
 def test_handler_closed_and_used_again_keeps_again(log_path: Path):
     """A close is a drain: it leaves no journal, and the next record is in one when its call returns."""
     handler = AIResponseHandler(log_path, **QUIET)
