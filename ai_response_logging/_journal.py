@@ -181,8 +181,8 @@ class Journal(JournalSpace):
         # A disk that makes us wait must not make every thread wait, as in _write().
         is_quick = size <= SEGMENT_BYTES and time.perf_counter() >= self._outside_until_s
         segment = (self._take_ready(name) if is_quick else None) or self._open_segment(name, max(size, SEGMENT_BYTES))
-        if self._segment is not None:  # a signal handler has begun one meanwhile, and may have stored lines in it
-            self._left.append(segment)  # type: ignore[unreachable]  # the type checker knows of no signal
+        if self._descriptor >= 0:  # a signal handler has begun one meanwhile, and may have stored lines in it
+            self._left.append(segment)
             return
         if (entry := (first_seq, name)) not in self._segments:
             self._segments.append(entry)
