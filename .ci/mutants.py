@@ -146,6 +146,16 @@ MUTANTS: Final = (
            "    file.leave()\n    return None", "    file.close()\n    return None",
            "tests/faults/test_interrupted_descriptors.py::"
            "test_file_that_the_application_gets_under_its_number_meanwhile_is_left_alone[False]"),
+    Mutant("Never: hangs (power: a signal handler amid a change waits for who waits for its end)", "_kept.py",
+           "not self.is_held_here():\n            return self._syncs", "True:\n            return self._syncs",
+           "tests/test_synced.py::test_signal_handler_amid_a_change_waits_for_no_sync_of_another_thread"),
+    Mutant("Never: hangs (a signal handler amid a change opens the journal as another thread)", "_journalling.py",
+           " or self.queue.is_held_here()", "",
+           "tests/test_synced.py::"
+           "test_signal_handler_amid_a_change_waits_for_nobody_who_opens_the_journal[crash]"),
+    Mutant("Never: hangs (power: a signal handler amid a change waits for the writer's turn)", "_caller.py",
+           "is_amid = self.queue.is_held_here()", "is_amid = False",
+           "tests/test_synced.py::test_signal_handler_amid_a_change_waits_for_nobody_who_writes"),
     Mutant("A forked child starts at 0", "_queue.py",
            "self.counted = {", "self.counted = getattr(self, 'counted', None) or {",
            "tests/test_queue.py::test_a_renewed_queue_is_another_writer_that_has_counted_nothing"),

@@ -81,10 +81,17 @@ class CallerFileHandler(JournallingFileHandler):
             what = f"{self.baseFilename}: a record waits, and may not survive loss of power: {reason}"
             record.error = WriteError(f"{what}; its call interrupts a write")
             return
+        # Whoever writes may wait for the lock that a signal handler has interrupted us with.
+        is_amid = self.queue.is_held_here()
         try:
-            if not self.turn.acquire(threading.TIMEOUT_MAX):  # only while the interpreter ends, see there
+            if not self.turn.acquire(0.0 if is_amid else threading.TIMEOUT_MAX):  # else only while the interpreter ends
                 what = f"{self.baseFilename}: a record waits, and may not survive loss of power: {reason}"
-                record.error = WriteError(f"{what}; the interpreter has stopped the thread that writes")
+                why = (
+                    "its call interrupts another one"
+                    if is_amid
+                    else "the interpreter has stopped the thread that writes"
+                )
+                record.error = WriteError(f"{what}; {why}")
                 return
             try:
                 self._append_waiting(self.queue.position, time.monotonic() + timeout)

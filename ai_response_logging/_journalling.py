@@ -82,7 +82,7 @@ class JournallingFileHandler(SharedFileHandler):
         directory = self.journal_directory  # another one, once a link above the log leads elsewhere
         if keeper is not None and keeper.directory == directory and not keeper.is_gone():
             return True
-        if self._opens_journal == threading.get_ident():  # a signal handler logs in the middle of it
+        if self._is_interrupted():
             return False
         self._opens_journal = threading.get_ident()
         try:
@@ -96,6 +96,14 @@ class JournallingFileHandler(SharedFileHandler):
         self._has_told_of_journal = False
         return True
 
+    def _is_interrupted(self) -> bool:
+        """
+        Say whether a signal handler logs in the middle of the opening, or of a change of the queue.
+
+        Whoever opens the journal in another thread waits for the end of that change, and we would wait for him.
+        """
+        return self._opens_journal == threading.get_ident() or self.queue.is_held_here()
+
     def miss_journal(self) -> None:
         """
         Open the journal again, and store what waits, when a record was not kept and no fault of the disk says why.
@@ -106,9 +114,8 @@ class JournallingFileHandler(SharedFileHandler):
         error = self.queue.journal_error
         if isinstance(error, LogPathError) or getattr(error, "errno", None) not in {None, errno.EBADF}:
             return
-        if not self.open_journal() and self._opens_journal == threading.get_ident():
-            # A signal handler that has interrupted the opening, and may never let it go on (os._exit, a kill): what it
-            # logs goes to the log at once.
+        if not self.open_journal() and self._is_interrupted():
+            # And may never go on (os._exit, a kill): what the signal handler logs goes to the log at once.
             with suppress(*FAULTS):
                 self.attempt(self.options.caller_timeout)
 

@@ -49,6 +49,9 @@ class KeptLines:
         def consume(self, count: int, *, is_ours: bool = False) -> None:
             """Forget the first *count* lines: they have arrived. Ends the intent."""
 
+        def is_held_here(self) -> bool:
+            """Say whether the calling thread is in the middle of a change: a signal handler has interrupted it."""
+
     def _renew_journal(self) -> None:
         """Begin without a journal: at the start, and in a forked child."""
         if (parents := getattr(self, "journal", None)) is not None:
@@ -199,6 +202,8 @@ class KeptLines:
 
     def drop_journal(self, *, if_kept: bool = True) -> None:
         """Remove the journal if nothing waits; without *if_kept* only one that :meth:`put` does not use."""
+        if self.is_held_here():  # by a signal handler; whoever stashes may wait for the lock, and may need the journal
+            return
         with self._stashing:
             with self.lock:
                 journal = self.journal
@@ -249,6 +254,8 @@ class KeptLines:
 
     def _give_up(self, journal: Journal, error: Exception) -> None:
         """Do without a journal that takes no marks, if it can be removed; what it may still tell would be doubled."""
+        if self.is_held_here():  # as in drop_journal
+            raise OSError(errno.EBUSY, "the journal takes no marks, and a signal handler cannot remove it here")
         with self._stashing:
             with self.lock:  # behind a store that is being made: its descriptor is about to be closed
                 self.keeper, self.journal_error = None, without_frames(error)
@@ -273,7 +280,7 @@ class KeptLines:
         """
         # At `power` a line leaves the queue only behind a sync of the log.
         line = record.line
-        return line is not None and (self._syncs.wait(seq_of(line)) or line not in self._lines)
+        return line is not None and (self._share_sync(seq_of(line)) or line not in self._lines)
 
     def make_durable(self, line: bytes) -> None:
         """
@@ -283,7 +290,13 @@ class KeptLines:
         """
         if self.keeper is not None:
             with suppress(OSError):
-                self._syncs.wait(seq_of(line))
+                self._share_sync(seq_of(line))
+
+    def _share_sync(self, seq: int) -> bool:
+        if not self.is_held_here():
+            return self._syncs.wait(seq)
+        # A signal handler amid our own change makes a sync of its own: whoever leads may wait for our lock.
+        return self._sync_journal() > seq
 
     def is_durable(self, record: PreparedRecord) -> bool:
         """Say whether *record*'s line, which the queue has taken, is durable already."""

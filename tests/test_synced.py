@@ -438,3 +438,112 @@ def test_intent_and_what_others_appended_are_durable_before_a_block_is(
     [marks] = Path(f"{log_path}.journal").glob("*.mark")
     assert {str(log_path), str(marks)} <= set(made)
     assert made.index(str(log_path)) < made.index(str(marks))
+
+
+# --- a signal handler amid a change of the queue --------------------------------------------------------------------
+
+
+def amid_a_change(handler: AIResponseHandler, other: Callable[[], object], is_under_way: Callable[[], bool]) -> str:
+    """
+    Log a record as a signal handler would that has interrupted a call under the queue's lock; return its status.
+
+    Before that another thread has begun with *other*, and so far that it waits for that lock.
+    """
+    statuses: list[str] = []
+
+    def interrupted() -> None:
+        with handler._pipeline.queue.lock:
+            thread.start()
+            while not is_under_way():
+                pass
+            statuses.append(log(handler, "from inside"))
+
+    thread = threading.Thread(target=other, daemon=True)
+    whole = threading.Thread(target=interrupted, daemon=True)
+    whole.start()
+    whole.join(10)
+    assert not whole.is_alive(), "it hangs"
+    thread.join(10)
+    assert not thread.is_alive()
+    return statuses[0]
+
+
+def test_signal_handler_amid_a_change_waits_for_no_sync_of_another_thread(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """That thread waits for the change to end, which goes on only behind the handler: neither would ever come back."""
+    handler = AIResponseHandler(log_path, **POWER)
+    log(handler, "before")
+    queue = handler._pipeline.queue
+    assert queue.keeper is not None
+    real, leads, synced = queue.keeper.sync, threading.Event(), []
+    monkeypatch.setattr(_append, "sync_file", lambda _: synced.append(queue.keeper.next_seq))
+
+    def sync(lock: Any) -> int:
+        leads.set()
+        return real(lock)
+
+    monkeypatch.setattr(queue.keeper, "sync", sync)
+    assert amid_a_change(handler, lambda: queue._syncs.wait(1), leads.is_set) == "queued"
+    assert 2 in synced  # its own line, before its call has returned
+    handler.close()
+
+    assert_all_there_once(log_path, ["before", "from inside"])
+
+
+def test_signal_handler_amid_a_change_waits_for_nobody_who_writes(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where there can be no journal its record waits, and its call says that it may not survive loss of power."""
+    monkeypatch.setattr(AIResponseHandler, "handleError", lambda *_: None)
+    handler = AIResponseHandler(log_path, **POWER)
+    queue, writer = handler._pipeline.queue, handler._pipeline.writer
+    log(handler, "before")
+    handler.flush()
+    queue.keeper, queue.journal_error = None, OSError(errno.EIO, os.strerror(errno.EIO))
+    seen: list[WriteError] = []
+    real = writer.write_through
+
+    def write_through(record: Any, *args: Any) -> None:
+        real(record, *args)
+        seen.append(record.error)
+
+    monkeypatch.setattr(writer, "write_through", write_through)
+    has_turn = threading.Event()
+
+    def append_waiting(*_: Any) -> None:
+        has_turn.set()
+        with queue.lock:
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_append_waiting", append_waiting)
+        assert amid_a_change(handler, lambda: writer.attempt(1.0, until=9), has_turn.is_set) == "queued"
+    assert "may not survive loss of power" in str(seen[-1])
+    assert "its call interrupts another one" in str(seen[-1])
+    handler.close()
+
+    assert_all_there_once(log_path, ["before", "from inside"])
+
+
+@pytest.mark.parametrize("durability", ["crash", "power"])
+def test_signal_handler_amid_a_change_waits_for_nobody_who_opens_the_journal(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, durability: str
+):
+    """Whoever does waits for the change; the record is in the log when its call returns, for it may be the last."""
+    handler = AIResponseHandler(log_path, **{**POWER, "durability": durability})
+    log(handler, "before")
+    handler.flush()
+    queue, writer = handler._pipeline.queue, handler._pipeline.writer
+    queue.keeper, opens = None, threading.Event()
+
+    def look(_: object) -> None:  # what keep_each does first, holding the lock of those that store
+        opens.set()
+        with queue.lock:
+            pass
+
+    monkeypatch.setattr(queue, "_note_late", look)
+    amid_a_change(handler, writer.open_journal, opens.is_set)
+    monkeypatch.undo()
+
+    assert b"from inside" in log_path.read_bytes()
+    handler.close()
+    assert_all_there_once(log_path, ["before", "from inside"])
