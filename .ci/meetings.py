@@ -1,10 +1,13 @@
 """
 Let two processes meet on one log, at every system call of the first; then look for every record.
 
-Usage: python .ci/meetings.py [--sample N [--seed N]] [--first JOB] [--second JOB] [--ground GROUND] [--at N] [--jobs N]
+Usage: python .ci/meetings.py [--sample N [--seed N]] [--first JOB] [--second JOB] [--ground GROUND]
+           [--at N [--then M]] [--jobs N]
 
 The first one is held (SIGSTOP) before its n-th call on files of the log, the second one runs to its end, or until its
-short waits for a lock are over, and the first one goes on.  Then every record whose call has returned must be there
+short waits for a lock are over, and the first one goes on.  Where the first one is about to change a name or a lock, or
+just has, the second one is also held before each call about the same file, the first one ends, and then the second one
+does.  Then every record whose call has returned must be there
 exactly once, or forgotten with a receipt, `verify` must find the log whole, readers must have shown what was there,
 once, and nothing may be left over.  What the two do is in ``meeting/jobs.py``, what they find in
 ``meeting/grounds.py``.
@@ -34,8 +37,9 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from injector import shim
+from meeting.calls import Call, edges
 from meeting.grounds import GROUNDS
-from meeting.hold import Ground, Meeting, Outcome, count_calls, meet, prepare
+from meeting.hold import Ground, Meeting, Outcome, calls_of, meet, prepare
 from meeting.jobs import JOBS, Guest
 
 _TELL_EVERY: Final = 2000
@@ -55,14 +59,16 @@ def pairs_of(arguments: argparse.Namespace) -> list[Meeting]:
     ]
 
 
-def every_meeting(pairs: list[Meeting], grounds: dict[str, Ground]) -> list[Meeting]:
-    """Return every meeting of these pairs, by running each that is held alone."""
-    calls: dict[tuple[str, str], int] = {}
+def every_meeting(pairs: list[Meeting], grounds: dict[str, Ground]) -> tuple[list[Meeting], set[Meeting]]:
+    """Return every meeting of these pairs whose second runs to its end, by running each first one alone; and edges."""
+    calls: dict[tuple[str, str], list[Call]] = {}
     for pair in pairs:
         key = pair.first.name, pair.ground
         if key not in calls:
-            calls[key] = count_calls(pair.first, pair.second, grounds[pair.ground])
-    return [pair._replace(at=at) for pair in pairs for at in range(1, calls[pair.first.name, pair.ground] + 1)]
+            calls[key] = calls_of(pair.first, pair.second, grounds[pair.ground])
+    known = [(pair, calls[pair.first.name, pair.ground]) for pair in pairs]
+    meetings = [pair._replace(at=at) for pair, made in known for at in range(1, len(made) + 1)]
+    return meetings, {pair._replace(at=at) for pair, made in known for at in edges(made)}
 
 
 def work_off(meetings: list[Meeting], grounds: dict[str, Ground], workers: int) -> Iterator[tuple[Meeting, Outcome]]:
@@ -105,19 +111,22 @@ class Tally:
         self.tried: dict[str, int] = defaultdict(int)
         self.held: dict[str, int] = defaultdict(int)
         self.failures = 0
+        self.close: dict[Meeting, list[int]] = {}
 
     def add(self, meeting: Meeting, outcome: Outcome) -> None:
         """Count one, and print it if it failed."""
-        first, second, ground, at = meeting
+        first, second, ground, at, then = meeting
         self.tried[first.name] += 1
         self.held[first.name] += outcome.held
+        self.close[meeting] = outcome.close
         if (done := sum(self.tried.values())) % _TELL_EVERY == 0:
             print(f"{done} meetings, {self.failures} failed", flush=True)
         if outcome.problem:
             self.failures += 1
+            who = f"--first {first.name} --second {second.name} --ground {ground} --at {at}"
+            then_too = f" --then {then}" if then else ""
             print(
-                f"FAILED --first {first.name} --second {second.name} --ground {ground} --at {at}  before "
-                f"{outcome.where}, kept in {outcome.folder}\n  {outcome.problem}",
+                f"FAILED {who}{then_too}  before {outcome.where}, kept in {outcome.folder}\n  {outcome.problem}",
                 flush=True,
             )
 
@@ -136,9 +145,31 @@ def sample_of(meetings: list[Meeting], count: int, chance: random.Random) -> lis
     groups: dict[tuple[str, str, str], list[Meeting]] = defaultdict(list)
     for one in meetings:
         groups[one.first.name, one.second.name, one.ground].append(one)
-    each = -(-count // len(groups))
+    each = -(-count // max(1, len(groups)))
     chosen = [one for group in groups.values() for one in chance.sample(group, min(len(group), each))]
     return chance.sample(chosen, min(count, len(chosen)))
+
+
+def rounds(
+    arguments: argparse.Namespace, grounds: dict[str, Ground], tally: Tally, chance: random.Random
+) -> Iterator[list[Meeting]]:
+    """Yield what is to be tried: first with one of the two held, then, by what that has shown, with both."""
+    pairs = pairs_of(arguments)
+    if not pairs:
+        sys.exit(f"nobody meets so; there are: {', '.join(JOBS)}, and on {', '.join(GROUNDS)}")
+    if arguments.at:
+        yield [pair._replace(at=at, then=arguments.then) for pair in pairs for at in arguments.at]
+        return
+    meetings, at_edges = every_meeting(pairs, grounds)
+    third = arguments.sample // 3
+    if arguments.sample:
+        print(f"seed {arguments.seed}: {arguments.sample} of {len(meetings)} meetings and more", flush=True)
+        meetings = sample_of(meetings, third, chance) + sample_of(
+            [one for one in meetings if one in at_edges], third, chance
+        )
+    yield list(dict.fromkeys(meetings))
+    both = [one._replace(then=then) for one, close in tally.close.items() if one in at_edges for then in close]
+    yield sample_of(both, third, chance) if arguments.sample else both
 
 
 def warm(base: str) -> None:
@@ -158,20 +189,11 @@ def run(arguments: argparse.Namespace, base: str) -> int:
     began_s, tally, chance = time.monotonic(), Tally(), random.Random(arguments.seed)  # noqa: S311  nobody is surprised
     shim.library().shim_share()
     warm(base)
-    pairs = pairs_of(arguments)
-    if not pairs:
-        sys.exit(f"nobody meets so; there are: {', '.join(JOBS)}, and on {', '.join(GROUNDS)}")
     grounds = {name: prepare(name, base) for name in GROUNDS}
-    if arguments.at:
-        meetings = [pair._replace(at=at) for pair in pairs for at in arguments.at]
-    else:
-        meetings = every_meeting(pairs, grounds)
-    if arguments.sample:
-        print(f"seed {arguments.seed}: {arguments.sample} of {len(meetings)} meetings", flush=True)
-        meetings = sample_of(meetings, arguments.sample, chance)
-    chance.shuffle(meetings)  # those that wait for something lie among those that do not
-    for found in work_off(meetings, grounds, arguments.jobs):
-        tally.add(*found)
+    for meetings in rounds(arguments, grounds, tally, chance):
+        chance.shuffle(meetings)  # those that wait for something lie among those that do not
+        for found in work_off(meetings, grounds, arguments.jobs):
+            tally.add(*found)
     tally.say()
     result = f"{tally.failures} FAILED" if tally.failures else "lost 0, doubled 0, torn 0"
     print(f"{sum(tally.held.values())} meetings in {time.monotonic() - began_s:.0f} s: {result}")
@@ -187,6 +209,7 @@ def main() -> int:
     parser.add_argument("--second", action="append", metavar="JOB", help="who runs meanwhile; may be given again")
     parser.add_argument("--ground", choices=list(GROUNDS))
     parser.add_argument("--at", type=int, action="append", metavar="N", help="before which call; may be given again")
+    parser.add_argument("--then", type=int, default=0, metavar="M", help="and the second one before its M-th")
     parser.add_argument("--break", dest="breaks", metavar="FILE", help="run FILE first: how a test breaks the library")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="some wait for a lock")
     arguments = parser.parse_args()

@@ -32,10 +32,10 @@ static const char *const names[CALLS] = {
 static struct { /* what the parent reads */
     long counts[CALLS];
     long fired;
-    long all;  /* calls of every kind */
+    long all; /* calls of every kind */
     long held; /* the process that stops itself */
     char where[512];
-} *page;
+} *page, *pages; /* two that meet have one each */
 
 static struct {
     char folder[4096];
@@ -46,6 +46,7 @@ static struct {
 static int refused = -1, refusal; /* a scenario's own fault, no injection */
 static int rest_fails;
 static long hold_at; /* before which call, of any kind, of us and our children, we stop; 0 for none */
+static int traced = -1; /* where each call is told */
 
 static int number_of(const char *name) {
     for (int i = 0; name != NULL && names[i] != NULL; i++)
@@ -56,7 +57,7 @@ static int number_of(const char *name) {
 
 /* Called once in each process that has children of its own to count. */
 void shim_share(void) {
-    page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pages = page = mmap(NULL, 2 * sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
 void shim_begin(const char *folder, const char *call, int act, long at, int error, int for_good) {
@@ -67,9 +68,12 @@ void shim_begin(const char *folder, const char *call, int act, long at, int erro
     refused = -1, rest_fails = 0, hold_at = 0;
 }
 
-void shim_hold(const char *folder, long at) {
+/* Of two that meet, which one we are; where each of our calls is told, if anywhere. */
+void shim_hold(const char *folder, long at, int who, const char *trace) {
+    page = pages + who;
     shim_begin(folder, NULL, 0, 0, 0, 0);
     hold_at = at;
+    traced = trace == NULL ? -1 : openat(AT_FDCWD, trace, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
 void shim_heal(void) {
@@ -85,9 +89,9 @@ void shim_refuse(const char *call, int error) {
 void shim_stop(void) { plan.folder[0] = '\0'; }
 long shim_count(const char *call) { return page->counts[number_of(call)]; }
 long shim_fired(void) { return page->fired; }
-long shim_all(void) { return page->all; }
-long shim_held(void) { return page->held; }
-void shim_forget(void) { memset(page, 0, sizeof *page); }
+long shim_held(int who) { return pages[who].held; }
+const char *shim_held_at(int who) { return pages[who].where; }
+void shim_forget(void) { memset(pages, 0, 2 * sizeof *pages); }
 const char *shim_where(void) { return page->where; }
 
 /* Counts the call if it is ours, and says what is to be done with it. */
@@ -110,12 +114,14 @@ static enum act look(int call, int descriptor, const char *path) {
     if (strncmp(path, plan.folder, strlen(plan.folder)) != 0)
         return PASS;
     count = __sync_add_and_fetch(&page->counts[call], 1);
+    if (traced >= 0)
+        dprintf(traced, "%s %s\n", names[call], path + strlen(plan.folder));
     if (hold_at && __sync_add_and_fetch(&page->all, 1) == hold_at) {
         snprintf(page->where, sizeof page->where, "%s %s", names[call], path + strlen(plan.folder));
         page->held = getpid();
         kill(getpid(), SIGSTOP);
-        errno = saved;
     }
+    errno = saved;
     if (call == refused) {
         errno = refusal;
         return FAIL;

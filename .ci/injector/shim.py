@@ -93,6 +93,6 @@ def library() -> ctypes.CDLL:
     found.shim_count.restype = found.shim_fired.restype = ctypes.c_long
     found.shim_where.restype = ctypes.c_char_p
     found.shim_refuse.argtypes = [ctypes.c_char_p, ctypes.c_int]
-    found.shim_hold.argtypes = [ctypes.c_char_p, ctypes.c_long]
-    found.shim_all.restype = found.shim_held.restype = ctypes.c_long
+    found.shim_hold.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_char_p]
+    found.shim_held.restype, found.shim_held_at.restype = ctypes.c_long, ctypes.c_char_p
     return found

@@ -1,4 +1,8 @@
-"""One meeting: a process is held before one of its system calls, another runs to its end, the first one goes on."""
+"""
+One meeting: a process is held before one of its system calls, another runs to its end, the first one goes on.
+
+Or the other one is held as well, the first one ends, and then the other one does.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,12 @@ from typing import Final, NamedTuple
 from injector.scenarios import World
 from injector.shim import library
 
+from .calls import Call, calls_in, close_calls
 from .grounds import GROUNDS, OLD
 from .jobs import Guest, Job
 from .judge import judge, users_of
 
-__all__ = ["Ground", "Meeting", "Outcome", "count_calls", "meet", "prepare"]
+__all__ = ["Ground", "Meeting", "Outcome", "calls_of", "meet", "prepare"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _NEVER: Final = 1 << 40
@@ -32,12 +37,13 @@ _POLL_S: Final = 0.0003
 
 
 class Meeting(NamedTuple):
-    """*first* is held before its *at*-th call on the *ground*, and *second* runs meanwhile."""
+    """*first* is held before its *at*-th call on the *ground*; *second* runs meanwhile, to its *then*-th or its end."""
 
     first: Job
     second: Job
     ground: str
     at: int
+    then: int = 0
 
 
 class Ground(NamedTuple):
@@ -58,6 +64,8 @@ class Outcome(NamedTuple):
     """Empty where all is well."""
     folder: str = ""
     """Kept where there is a problem."""
+    close: list[int] = []  # noqa: RUF012  never changed
+    """Before which calls of the second one both are at the same file, if it ran to its end."""
 
 
 def _start(work: Callable[[], None], notes: str) -> int:
@@ -107,25 +115,17 @@ def _finish(pid: int, notes: str, who: str) -> None:
         file.write(f"problem {who} hangs: {stacks}\n")
 
 
-def _is_held(pid: int) -> int:
+def _is_held(pid: int, who: int, within_s: float) -> int | None:
     """Wait until a child, or one of its own, has stopped itself, and return which; 0 if it ends before that."""
-    give_up_s = time.monotonic() + _HANG_S
+    give_up_s = time.monotonic() + within_s
     while time.monotonic() < give_up_s:
-        held: int = library().shim_held()
+        held: int = library().shim_held(who)
         if held and Path(f"/proc/{held}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "T":
             return held
         if _has_ended(pid):
             return 0
         time.sleep(_POLL_S)
-    return 0
-
-
-def _play(job: Job, guest: Guest, at: int) -> None:
-    if at:
-        library().shim_hold(os.fsencode(guest.folder), at)
-    else:
-        library().shim_stop()
-    job.play(guest)
+    return None
 
 
 def prepare(name: str, base: str) -> Ground:
@@ -158,14 +158,26 @@ class _Table:
         """Say whether a record need not be there any more once *job* has begun."""
         return (job.forgets and self._ground.users.get(record_id) == "bob") or (job.deletes and record_id in OLD)
 
-    def start(self, job: Job, other: Job, name: str, at: int = 0) -> int:
-        """Let *job* begin, and hold it before its *at*-th call."""
+    def start(self, who: int, at: int) -> int:
+        """Let the first one (0) or the second one (1) begin, and hold it before its *at*-th call."""
+        job, other = (self.first, self.second)[:: 1 - 2 * who]
 
         def work() -> None:
             missing = lambda record_id: self.may_miss(other, record_id)  # noqa: E731
-            _play(job, Guest(self.place, self.notes, name, missing, may_lack=other.deletes), at)
+            guest = Guest(self.place, self.notes, "ab"[who], missing, may_lack=other.deletes)
+            library().shim_hold(os.fsencode(self.place), at or _NEVER, who, os.fsencode(self._trace_of(who)))
+            job.play(guest)
 
         return _start(work, self.notes)
+
+    def _trace_of(self, who: int) -> str:
+        return os.path.join(self.folder, f"calls-{who}")
+
+    def calls(self, who: int) -> list[Call]:
+        """Return what one of them has called."""
+        with contextlib.suppress(FileNotFoundError):
+            return calls_in(Path(self._trace_of(who)).read_text("utf-8", "replace"))
+        return []
 
     def judge(self) -> list[str]:
         """Have a third one look at what is left; return what is wrong."""
@@ -191,35 +203,46 @@ class _Table:
         shutil.rmtree(self.folder)
 
 
-def count_calls(first: Job, second: Job, ground: Ground) -> int:
-    """Return how many calls *first* makes on the log's files, alone."""
+def calls_of(first: Job, second: Job, ground: Ground) -> list[Call]:
+    """Return which calls *first* makes on the log's files, alone."""
     table = _Table(first, second, ground)
     library().shim_forget()
-    _finish(table.start(first, second, "a", _NEVER), table.notes, first.name)
+    _finish(table.start(0, 0), table.notes, first.name)
     if problems := table.problems():
         sys.exit(f"{first.name} alone: {problems}")
+    calls = table.calls(0)
     table.clear()
-    count: int = library().shim_all()
-    return count
+    return calls
 
 
 def meet(meeting: Meeting, ground: Ground) -> Outcome:
     """Let two meet, and judge what is left."""
-    first, second, _, at = meeting
-    table = _Table(first, second, ground)
+    table = _Table(meeting.first, meeting.second, ground)
     library().shim_forget()
-    one = table.start(first, second, "a", at)
-    held = _is_held(one)
+    one = table.start(0, meeting.at)
+    held = _is_held(one, 0, _HANG_S)
     if held:
-        other = table.start(second, first, "b")
-        is_over = _ends(other, _BLOCKED_S)
-        os.kill(held, signal.SIGCONT)
-        _finish(one, table.notes, first.name)
-        if not is_over:
-            _finish(other, table.notes, second.name)
-    where = library().shim_where().decode("utf-8", "replace")
+        _let_both_end(table, one, held, meeting.then)
+    where = " and ".join(
+        library().shim_held_at(who).decode("utf-8", "replace") for who in (0, 1)[: 1 + bool(meeting.then)]
+    )
     problems = table.judge()
+    close = [] if meeting.then else close_calls(table.calls(0), meeting.at, table.calls(1))
     if problems:
-        return Outcome(bool(held), where, "; ".join(problems), table.folder)
+        return Outcome(bool(held), where, "; ".join(problems), table.folder, close)
     table.clear()
-    return Outcome(bool(held), where, "")
+    return Outcome(bool(held), where, "", "", close)
+
+
+def _let_both_end(table: _Table, one: int, held: int, then: int) -> None:
+    """Let the second one begin, and, when it has ended or is held as well or waits, the first one go on."""
+    other = table.start(1, then)
+    other_held = _is_held(other, 1, _BLOCKED_S)
+    os.kill(held, signal.SIGCONT)
+    is_over = _ends(one, _BLOCKED_S if other_held else _HANG_S)
+    if other_held:
+        os.kill(other_held, signal.SIGCONT)
+    if not is_over:
+        _finish(one, table.notes, table.first.name)
+    if other_held != 0:
+        _finish(other, table.notes, table.second.name)

@@ -190,11 +190,12 @@ def _follow(world: Guest) -> None:
         with _may_be_moving(world):
             shown += _ids(follower.newest(_EVERYTHING, lambda _: True))
         for number in range(_LOOKS):
+            wanted |= world.accepted()
             with _may_be_moving(world):
                 shown += _ids(follower.look())
-            if number > 2 and world.accepted() <= {*shown}:  # noqa: PLR2004  some, to be held in
+            if number > 2 and wanted <= {*shown}:  # noqa: PLR2004  some, to be held in
                 break
-    world.expect(wanted | world.accepted(), shown)
+    world.expect(wanted, shown)
     if bad:
         world.note("problem", f"{world.prefix}: who follows met {bad}")
 
