@@ -789,6 +789,11 @@ MUTANTS: Final = (
            "if failed == errno.ENOENT:", "if False:",
            "tests/test_forget_meets.py::"
            "test_log_that_is_renamed_away_just_before_its_copy_takes_its_place_is_not_made_twice"),
+    Mutant("Forget: a compression that ends while what is left over is looked for ends no run", "forget/__init__.py",
+           "with suppress(FileNotFoundError), open_regular(file, os.O_RDWR, 0, create=False) as part:",
+           "with open_regular(file, os.O_RDWR, 0, create=False) as part:",
+           "tests/test_forget_meets.py::"
+           "test_compression_that_ends_between_the_list_and_the_look_at_its_part_file_ends_nothing_else"),
     Mutant("Verify: what is forgotten between its looks at journals and log is no contradiction", "verify/__init__.py",
            "for number, place in ((number, place) for number, place in journalled if number not in forgotten):",
            "for number, place in journalled:",

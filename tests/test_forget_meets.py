@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from test_forget import BOB, STAMP, a_log, line, of_two, users, with_text
 
+from ai_response_logging import forget as forgetting
 from ai_response_logging import verify
 from ai_response_logging._journal import Journal
 from ai_response_logging._libc import exchange_holding
@@ -106,6 +108,32 @@ def test_disk_that_refuses_the_exchange_is_told_and_the_file_stays(log_path: Pat
 
     assert users(log_path) == {"ann": 40, "bob": 20}
     assert any("Input/output error" in complaint for complaint in report.complaints)
+
+
+# --- a writer who compresses -------------------------------------------------------------------------------------
+
+
+def test_compression_that_ends_between_the_list_and_the_look_at_its_part_file_ends_nothing_else(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whether a part file is left over is asked behind the list of files; by then it may have its name."""
+    a_log(log_path)
+    plain, part = f"{log_path}.{STAMP.format(2)}", Path(f"{log_path}.{STAMP.format(2)}.gz.part")
+    part.write_bytes(gzip.compress(Path(plain).read_bytes()))
+    real = forgetting.open_regular
+
+    def open_regular(path: str, *arguments: Any, **options: Any) -> Any:
+        if path == str(part) and part.exists():
+            part.rename(f"{plain}.gz")
+            os.unlink(plain)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(forgetting, "open_regular", open_regular)
+    report = forget(log_path, BOB)
+
+    assert report.is_complete, report.to_dict()
+    assert report.files[f"{plain}.gz"] == 5
+    assert users(log_path) == {"ann": 40}
 
 
 # --- verify ------------------------------------------------------------------------------------------------------

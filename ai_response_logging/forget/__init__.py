@@ -16,7 +16,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -343,7 +343,8 @@ class _Job:
             if file.endswith(PART):
                 os.unlink(file)
             elif file.endswith(".gz.part"):
-                with open_regular(file, os.O_RDWR, 0, create=False) as part:
+                # That compression may just have ended.
+                with suppress(FileNotFoundError), open_regular(file, os.O_RDWR, 0, create=False) as part:
                     if _lock.try_acquire(part) and not _lock.is_replaced(part, file):
                         os.unlink(file)
 
