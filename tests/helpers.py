@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from warm import Unavailable, warm_child
 
 import ai_response_logging
 from ai_response_logging import _snapshot
@@ -66,6 +67,7 @@ def child_process(
     env: dict[str, str] | None = None,
     cwd: str | Path | None = None,
     options: Iterable[str] = (),
+    is_fresh: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
     """
     Start a real child and give it to the block; on every way out it is dead and reaped.
@@ -79,20 +81,13 @@ def child_process(
         env: On top of this process's environment.
         cwd: Where it runs; here unless told.
         options: For the interpreter, such as ``("-X", "dev")``.
+        is_fresh: Whether it is never forked by :mod:`warm`: for a block that waits for it by :mod:`os`.
     """
-    source = [str(code_or_script)] if isinstance(code_or_script, Path) else ["-c", textwrap.dedent(code_or_script)]
-    with subprocess.Popen(
-        [python, *options, *source, *map(str, args)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, **_import_path(), **(env or {})},
-        cwd=cwd,
-        start_new_session=True,  # its children die with it, whatever it did
-    ) as process:
+    is_script = isinstance(code_or_script, Path)
+    source = [str(code_or_script)] if is_script else ["-c", textwrap.dedent(str(code_or_script))]
+    command = [python, *options, *source, *map(str, args)]
+    environment = {**os.environ, **_import_path(), **(env or {})}
+    with _start(command, environment, str(cwd or Path.cwd()), is_fresh=is_fresh) as process:
         try:
             yield process
         finally:
@@ -100,6 +95,25 @@ def child_process(
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(KILL_GRACE_S)
+
+
+def _start(command: list[str], env: dict[str, str], cwd: str, *, is_fresh: bool) -> subprocess.Popen[str]:
+    """Start a child in a session of its own, so that its children die with it, whatever it did."""
+    if not is_fresh and command[0] == sys.executable:
+        with contextlib.suppress(Unavailable):
+            return warm_child(command[1:], usual={**os.environ, **_import_path()}, env=env, cwd=cwd)
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=env,
+        cwd=cwd,
+        start_new_session=True,
+    )
 
 
 def run_child(
@@ -111,6 +125,7 @@ def run_child(
     env: dict[str, str] | None = None,
     cwd: str | Path | None = None,
     options: Iterable[str] = (),
+    is_fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """
     Run a real child process to its end and return what it printed; it is always reaped.
@@ -124,8 +139,11 @@ def run_child(
         env: On top of this process's environment.
         cwd: Where it runs; here unless told.
         options: For the interpreter, such as ``("-X", "dev")``.
+        is_fresh: Whether it is never forked by :mod:`warm`: where an interpreter's own end is what is tried.
     """
-    with child_process(code_or_script, *args, python=python, env=env, cwd=cwd, options=options) as process:
+    with child_process(
+        code_or_script, *args, python=python, env=env, cwd=cwd, options=options, is_fresh=is_fresh
+    ) as process:
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:

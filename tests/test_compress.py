@@ -392,7 +392,7 @@ def test_compression_that_is_stopped_keeps_nobody_from_writing(old: Old):
     handler = AIResponseHandler(sys.argv[1], durability="memory", compress=True)
     handler.close()
     """
-    with child_process(code, old.log) as stopped:
+    with child_process(code, old.log, is_fresh=True) as stopped:
         assert os.WIFSTOPPED(os.waitpid(stopped.pid, os.WUNTRACED)[1])
         assert 0 < old.part.stat().st_size < old.plain.stat().st_size
         handler = AIResponseHandler(old.log, durability="memory", compress=True, max_bytes=50_000, lock_timeout=0.5)

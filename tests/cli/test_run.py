@@ -16,7 +16,8 @@ from helpers import child_process, read_lines, run_child
 
 from ai_response_logging.testing import LocalModelServer, Reply
 
-CLI = "from ai_response_logging.cli import main; main()"
+# The SDK first, which a run loads in any case: what begins with it needs no second a child for that; see warm.py.
+CLI = "import openai; from ai_response_logging.cli import main; main()"
 PLAN = """
 questions: ["why?", "how?"]
 models:

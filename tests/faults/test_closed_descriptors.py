@@ -288,6 +288,7 @@ def test_child_forked_while_a_journal_is_made_does_not_hold_its_lock(log_path: P
         log_path,
         notes.path,
         json.dumps({**OPTIONS, "begin": begin}),
+        is_fresh=True,
     ) as process:
         Writer(process).log("parent", 3)
         os.kill(process.pid, signal.SIGKILL)  # its children live on until the block ends

@@ -17,9 +17,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 OPTIONS = {"batch_size": 10_000, "flush_interval": 1000, "retry_delay": 0.01}
 
 
-def run(code: str, log: Path, notes: Notes, **options: object) -> str:
+def run(code: str, log: Path, notes: Notes, *, is_fresh: bool = False, **options: object) -> str:
     """Run *code* behind the preamble to its end and return what it said on stderr."""
-    return run_child(PREAMBLE + code, log, notes.path, json.dumps({**OPTIONS, **options})).stderr
+    given = json.dumps({**OPTIONS, **options})
+    return run_child(PREAMBLE + code, log, notes.path, given, is_fresh=is_fresh).stderr
 
 
 def bring_home(log: Path, notes: Notes) -> None:
@@ -588,7 +589,8 @@ attach()
 log("first")
 {KEPT_BY[kept_by]}
 """
-    said = run(code, log_path, notes)
+    # In an interpreter of its own: what one that was forked has imported before is taken down by no collection.
+    said = run(code, log_path, notes, is_fresh=True)
 
     assert "Traceback" not in said
     assert sorted(notes.ids()) == ["first", "late"]

@@ -306,7 +306,7 @@ sys.stdin.read()
     open_and_close(log_path)
     with contextlib.ExitStack() as stack:
         with holding_the_lock(log_path):
-            parent = stack.enter_context(child_process(code, log_path, notes.path, options))
+            parent = stack.enter_context(child_process(code, log_path, notes.path, options, is_fresh=True))
             assert parent.stdout.readline() == "stored\n"
             os.kill(parent.pid, signal.SIGKILL)
             os.waitid(os.P_PID, parent.pid, os.WEXITED | os.WNOWAIT)  # its group stays ours to end

@@ -311,7 +311,7 @@ def test_log_replaced_while_it_is_rotated_keeps_every_record(tmp_path: Path, not
     code = PREAMBLE + (STOP_BEFORE_RENAME if moment == "before" else STOP_AFTER_RENAME) + OBEY
     options = {"batch_size": 10_000, "flush_interval": 1000, "max_bytes": 2000, "retry_delay": 0.01, "max_retries": 0}
     options |= {"backup_count": 0, "compress": False}
-    with child_process(code, log, notes.path, json.dumps(options)) as process:
+    with child_process(code, log, notes.path, json.dumps(options), is_fresh=True) as process:
         one = Writer(process)
         one.log("before", 2, 500)
         assert one.ask("flush")
@@ -351,7 +351,9 @@ def test_what_was_rotated_away_in_the_logs_place_is_no_old_file_of_ours(tmp_path
     """A thing that was put in the log's place at the very moment of the rename is neither deleted nor compressed."""
     log, other = tmp_path / "log" / "log.jsonl", tmp_path / "other"
     options = {"batch_size": 10_000, "flush_interval": 1000, "max_bytes": 2000, "backup_count": 1, "compress": True}
-    with child_process(PREAMBLE + STOP_BEFORE_RENAME + OBEY, log, notes.path, json.dumps(options)) as process:
+    with child_process(
+        PREAMBLE + STOP_BEFORE_RENAME + OBEY, log, notes.path, json.dumps(options), is_fresh=True
+    ) as process:
         one = Writer(process)
         one.log("before", 2, 500)
         assert one.ask("flush")
@@ -392,7 +394,7 @@ def test_directory_removed_while_old_files_are_compressed_keeps_what_is_logged_t
     """
     options = {"batch_size": 10_000, "flush_interval": 0.01, "max_bytes": 2000, "compress": True}
     code = PREAMBLE + "\n".join(line[4:] for line in stop.splitlines()) + OBEY
-    with child_process(code, log, notes.path, json.dumps(options)) as process:
+    with child_process(code, log, notes.path, json.dumps(options), is_fresh=True) as process:
         one = Writer(process)
         one.send("log", "gone", 5, 500)
         # It answers, or stops, whichever comes first: the listener compresses as soon as it has rotated.
