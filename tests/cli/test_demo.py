@@ -3,10 +3,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from helpers import read_lines, run_child
@@ -17,14 +19,28 @@ CLI = "from ai_response_logging.cli import main; main()"
 CELLS = Counter((question, model) for question in range(1, 6) for model in range(1, 9))
 
 
+class Demo(NamedTuple):
+    """What a demo without arguments has printed, and the log that it has left."""
+
+    done: subprocess.CompletedProcess[str]
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """Run the demo once: seven processes load the SDK, which is most of what it costs; nobody writes to its log."""
+    folder = tmp_path_factory.mktemp("first")
+    done = run_child(CLI, "demo", cwd=folder, timeout=60)
+    return Demo(done, folder / "ai-responses-demo" / "ai_responses.jsonl")
+
+
 @pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.timeout(80)
-def test_demo_kills_a_process_and_ends_with_every_answer_once(tmp_path: Path):
+def test_demo_kills_a_process_and_ends_with_every_answer_once(first: Demo):
     """Without arguments: 40 of 40 cells, each once, from 5 writers or more, one of them killed, the log whole."""
-    done = run_child(CLI, "demo", cwd=tmp_path, timeout=60)
+    done, log = first
 
-    log = tmp_path / "ai-responses-demo" / "ai_responses.jsonl"
     records = read_lines(log)
     assert Counter((record["question_index"], record["model_index"]) for record in records) == CELLS
     assert all(record["success"] for record in records)
@@ -41,11 +57,11 @@ def test_demo_kills_a_process_and_ends_with_every_answer_once(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.timeout(150)
-def test_second_demo_is_a_new_run_in_the_same_log_and_its_last_line_is_never_wrapped(tmp_path: Path):
+def test_second_demo_is_a_new_run_in_the_same_log_and_its_last_line_is_never_wrapped(tmp_path: Path, first: Demo):
     """Two runs share a log that stays whole; also on a narrow terminal the last line is the path alone, unwrapped."""
-    log = tmp_path / ("a-folder-with-a-long-name-" * 4) / "log.jsonl"
+    log = tmp_path / ("a-folder-with-a-long-name-" * 4) / first.log.name
+    shutil.copytree(first.log.parent, log.parent)
 
-    run_child(CLI, "demo", "--file", log, timeout=60)
     shown = on_a_terminal("demo", "--file", str(log))
 
     runs = Counter(record["execution_id"] for record in read_lines(log))
