@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
+    "BARE",
     "OBEY",
     "PREAMBLE",
     "Notes",
@@ -241,6 +242,8 @@ def writer(
 
 # --- locks ---------------------------------------------------------------------------------------------------------
 
+# A stranger needs nothing of what is installed: 16 ms to start, and not 46.
+BARE = ("-I", "-S")
 _HOLD = """
 import fcntl, sys
 lock = open(sys.argv[1], "a")
@@ -258,7 +261,7 @@ def lock_file(log: Path) -> Path:
 @contextlib.contextmanager
 def holding_the_lock(log: Path) -> Iterator[subprocess.Popen[str]]:
     """Let a stranger process hold the log's lock as long as the block lasts, or until it ends."""
-    with child_process(_HOLD, lock_file(log)) as stranger:
+    with child_process(_HOLD, lock_file(log), options=BARE) as stranger:
         assert stranger.stdout is not None
         assert stranger.stdout.readline() == "held\n"
         yield stranger

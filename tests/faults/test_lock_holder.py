@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from _children import PREAMBLE, Notes, assert_kept, assert_sums, holding_the_lock, lock_file, writer
+from _children import BARE, PREAMBLE, Notes, assert_kept, assert_sums, holding_the_lock, lock_file, writer
 from helpers import assert_all_there_once, child_process, has_fork, has_strace, run_child
 
 from ai_response_logging import listener
@@ -42,7 +42,7 @@ sys.stdin.read()
 @contextmanager
 def holding(path: Path, how: str = "flock") -> Iterator[int]:
     """Let a stranger lock the file at *path* as long as the block lasts, and give its process id."""
-    with child_process(_HOLD, path, how) as stranger:
+    with child_process(_HOLD, path, how, options=BARE) as stranger:
         assert stranger.stdout is not None
         assert stranger.stdout.readline() == "held\n"
         yield stranger.pid
