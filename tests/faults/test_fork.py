@@ -10,6 +10,12 @@ from helpers import assert_all_there_once, has_fork, log_files, read_lines, run_
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.usefixtures("durability"), has_fork]
 
+# 3.12 and later warn of a fork amid threads, which is what all of this is about.
+MAY_FORK = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+"""
+
 # Threads that log without a pause, so that every fork happens amid appends, locks and full queues.
 THREADS = """
 stop = threading.Event()
@@ -54,9 +60,9 @@ def ended_well(pid):
 def run_script(tmp_path: Path, log: Path, notes: Notes, code: str, **options: object) -> None:
     """Run *code* from a file, as multiprocessing's spawn needs it, with the preamble and the threads above."""
     script = tmp_path / "script.py"
-    script.write_text(PREAMBLE + THREADS + dedent(code), "utf-8")
+    script.write_text(PREAMBLE + MAY_FORK + THREADS + dedent(code), "utf-8")
     given = {"batch_size": 5, "flush_interval": 0.01, **options}
-    run_child(script, log, notes.path, json.dumps(given), options=("-W", "ignore::DeprecationWarning"))
+    run_child(script, log, notes.path, json.dumps(given))
 
 
 def writers_of(log: Path) -> set[str]:
