@@ -729,7 +729,7 @@ MUTANTS: Final = (
            "if found and not found.startswith(MARKS) and", "if found and",
            "tests/test_redaction.py::test_what_was_replaced_is_not_replaced_again"),
     Mutant("Large texts: what a loss of power left under a name is made anew", "blobs.py",
-           "and status.st_size == len(text) and _holds(descriptor, text):", "and status.st_size == len(text):",
+           " and _holds(file.fileno(), text):", ":",
            "tests/test_blobs.py::test_what_a_loss_of_power_left_is_made_anew"),
     Mutant("Large texts: at power, the text's names are on the disk as well", "blobs.py",
            "            self._sync(path)\n", "            pass\n",
