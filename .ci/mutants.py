@@ -384,7 +384,7 @@ MUTANTS: Final = (
            "if self.is_ours():", "if not self.closed:",
            "tests/faults/test_closed_descriptors.py::test_descriptor_that_the_application_got_is_not_closed"),
     Mutant("Never: a file of the application's is written to (descriptors are out of its way)", "_paths.py",
-           "return _out_of_the_way(file) if flags & os.O_RDWR else file", "return file",
+           "found = _out_of_the_way(file)", "found = file",
            "tests/faults/test_closed_descriptors.py::test_killed_after_everything_was_closed_keeps_its_records[256-12]"),
     Mutant("A liveness lock that was closed under us is taken again", "_journal.py",
            "if not self._lock.is_ours():", "if False:",
