@@ -44,7 +44,7 @@ class CallerFileHandler(JournallingFileHandler):
             may_wait: Leave it in the queue, if there is room, when the file refuses it.
         """
         if self.turn.is_mine():  # we interrupt our own append: rather one record over the limit than one lost
-            self.queue.put(record.body, force=True, replaced=record.replaced, record=record)
+            self.queue.put(record.body, force=True, may_exceed=True, replaced=record.replaced, record=record)
             return
         deadline_s = time.monotonic() + timeout
         try:

@@ -91,14 +91,21 @@ class LineQueue(KeptLines):
     # -- the caller's side
 
     def put(
-        self, body: bytes, *, force: bool = False, replaced: bool = False, record: PreparedRecord | None = None
+        self,
+        body: bytes,
+        *,
+        force: bool = False,
+        may_exceed: bool = False,
+        replaced: bool = False,
+        record: PreparedRecord | None = None,
     ) -> bytes | None:
         """
         Number and take one record; return its line, or None when there is no room.
 
-        *force* takes it also without room: for callers that are about to drain the queue themselves. *record* gets
-        its line in the same instant, so that whoever is interrupted can tell what was taken. With a :attr:`keeper` it
-        is in the journal when this returns, unless there is no room for it there.
+        *force* takes it also without room: for callers that are about to drain the queue themselves; with *may_exceed*
+        for those that cannot, so that its journal takes it, too, beyond what that one may have. *record* gets its line
+        in the same instant, so that whoever is interrupted can tell what was taken. With a :attr:`keeper` it is in the
+        journal when this returns, unless there is no room for it there.
         """
         if record is None:
             record = PreparedRecord.of({}, Encoded(body, "", replaced))
@@ -121,7 +128,7 @@ class LineQueue(KeptLines):
             self._bytes, self.encode_errors = (self._bytes if waiting else 0) + size, self.encode_errors + replaced
             if (keeper := self.keeper) is not None:
                 try:
-                    self._keep(keeper, line, seq, force=force)
+                    self._keep(keeper, line, seq, force=force and not may_exceed)
                 except Exception as error:  # noqa: BLE001  a full stack too
                     # One that was taken is kept, however full the stack; else it waits in memory, as without a journal.
                     if isinstance(error, OSError) or not keeper.keep_flat(line, seq):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import has_fork, read_lines
 
-from ai_response_logging import AIResponseHandler, _journal, _lock
+from ai_response_logging import AIResponseHandler, _append, _journal, _lock
 from ai_response_logging._adopt import Orphan, orphans
 from ai_response_logging._journal import Journal
 from ai_response_logging._journal_find import journal_directories
@@ -668,6 +668,29 @@ def test_full_journal_is_written_by_the_caller_while_the_log_takes_it(log_path: 
 
     assert statuses[:4] == ["queued", "queued", "queued", "written_sync"]
     assert ids_in(log_path) == [f"r{number}" for number in range(5)]
+
+
+def test_record_of_a_signal_handler_amid_the_write_of_a_full_queue_is_in_the_full_journal(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The write that it interrupts may never go on: a kill behind its call must not lose it, whatever the limit."""
+    handler = AIResponseHandler(log_path, **QUIET, journal_max_bytes=1 << 20)
+    for number in range(3):
+        handler.submit(record(f"r{number}", size=300_000))
+    real, stored = _append.append_block, []
+
+    def append_block(*args: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        assert handler.submit(record("inside", size=300_000)) == "queued"
+        stored.extend(one for one in Path(f"{log_path}.journal").glob("*.jsonl") if b'"inside"' in one.read_bytes())
+        real(*args, **options)
+
+    monkeypatch.setattr(_append, "append_block", append_block)
+    assert handler.submit(record("r3", size=300_000)) == "written_sync"
+    handler.close()
+
+    assert stored
+    assert sorted(ids_in(log_path)) == ["inside", "r0", "r1", "r2", "r3"]
 
 
 def test_journal_that_is_nearly_full_is_told_once(log_path: Path, monkeypatch: pytest.MonkeyPatch):
