@@ -93,6 +93,10 @@ class Options:
         msg = f"{name} cannot be set to {value!r}: options stay as they were checked"
         raise AttributeError(msg)
 
+    def __delattr__(self, name: str) -> None:
+        msg = f"{name} cannot be taken away: options stay as they were checked"
+        raise AttributeError(msg)
+
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if isinstance(other, Options) else NotImplemented
 

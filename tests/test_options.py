@@ -159,6 +159,8 @@ def test_options_do_not_change() -> None:
     """Options that are checked stay as they were checked."""
     with pytest.raises(AttributeError, match="batch_size cannot be set to 0"):
         Options().batch_size = 0
+    with pytest.raises(AttributeError, match="cannot be taken away"):
+        del Options().batch_size
 
 
 def test_a_journal_directory_may_be_any_path(tmp_path: Path) -> None:
