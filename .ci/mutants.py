@@ -481,7 +481,7 @@ MUTANTS: Final = (
            "(directory, os.listdir(directory), writer_id", "(directory, directory_names(directory), writer_id",
            "tests/faults/test_unlisted.py::test_journal_that_cannot_be_listed_is_not_taken_for_an_empty_one[EIO]"),
     Mutant("Nothing whose call has returned is lost at the death of the process (crash)", "_queue.py",
-           "                    self._keep(keeper, line, seq, force=force and not may_exceed)\n", "                    pass\n",
+           "self._keep(keeper, line, seq, force=force and not may_exceed)\n", "pass\n",
            "tests/test_journal_keep.py::test_put_returns_when_the_line_is_in_the_journal"),
     Mutant("A full journal is a full queue", "_queue.py",
            "and (keeper is None or keeper.has_room(size))", "and True",
