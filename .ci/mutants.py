@@ -156,6 +156,10 @@ MUTANTS: Final = (
     Mutant("Never: hangs (power: a signal handler amid a change waits for the writer's turn)", "_caller.py",
            "is_amid = self.queue.is_held_here()", "is_amid = False",
            "tests/test_synced.py::test_signal_handler_amid_a_change_waits_for_nobody_who_writes"),
+    Mutant("crash: kept whatever the journal's limit, where the write that is interrupted may never go on", "_queue.py",
+           "force=force and not may_exceed", "force=force",
+           "tests/test_journal_keep.py::"
+           "test_record_of_a_signal_handler_amid_the_write_of_a_full_queue_is_in_the_full_journal"),
     Mutant("A forked child starts at 0", "_queue.py",
            "self.counted = {", "self.counted = getattr(self, 'counted', None) or {",
            "tests/test_queue.py::test_a_renewed_queue_is_another_writer_that_has_counted_nothing"),
