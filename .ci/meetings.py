@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import logging
 import os
 import random
@@ -27,16 +26,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from injector import shim
+from injector.workers import work_off
 from meeting.calls import Call, edges
 from meeting.grounds import GROUNDS
 from meeting.hold import Ground, Meeting, Outcome, calls_of, meet, prepare
@@ -71,37 +70,15 @@ def every_meeting(pairs: list[Meeting], grounds: dict[str, Ground]) -> tuple[lis
     return meetings, {pair._replace(at=at) for pair, made in known for at in edges(made)}
 
 
-def work_off(meetings: list[Meeting], grounds: dict[str, Ground], workers: int) -> Iterator[tuple[Meeting, Outcome]]:
+def met(meetings: list[Meeting], grounds: dict[str, Ground], workers: int) -> Iterator[tuple[Meeting, Outcome]]:
     """Let all meet in so many processes; yield what came of each as it comes."""
-    read_end, write_end = os.pipe()
-    pids = []
-    for worker in range(workers):
-        if pid := os.fork():
-            pids.append(pid)
-            continue
-        try:
-            os.close(read_end)
-            rows = open(write_end, "wb", buffering=0)  # noqa: SIM115  until the process ends
-            shim.library().shim_share()  # its counts are shared with its own children alone
-            for index in range(worker, len(meetings), workers):
-                outcome = meet(meetings[index], grounds[meetings[index].ground])
-                row = [index, *outcome._replace(problem=outcome.problem[:3000])]
-                rows.write(json.dumps(row).encode() + b"\n")  # less than PIPE_BUF: whole, whoever else writes
-        except BaseException:  # noqa: BLE001  no frame of the parent's may run on here
-            traceback.print_exc()
-        finally:
-            os._exit(0)
-    os.close(write_end)
-    came = 0
-    with open(read_end, encoding="utf-8") as pipe:
-        for text in pipe:
-            index, *outcome = json.loads(text)
-            came += 1
-            yield meetings[index], Outcome(*outcome)
-    if came != len(meetings):
-        sys.exit(f"a worker ended early: {came} of {len(meetings)} meetings took place")
-    for pid in pids:
-        os.waitpid(pid, 0)
+
+    def one(meeting: Meeting) -> list[Any]:
+        outcome = meet(meeting, grounds[meeting.ground])
+        return [*outcome._replace(problem=outcome.problem[:2500])]
+
+    for meeting, row in work_off(meetings, one, workers):
+        yield meeting, Outcome(*row)
 
 
 class Tally:
@@ -192,7 +169,7 @@ def run(arguments: argparse.Namespace, base: str) -> int:
     grounds = {name: prepare(name, base) for name in GROUNDS}
     for meetings in rounds(arguments, grounds, tally, chance):
         chance.shuffle(meetings)  # those that wait for something lie among those that do not
-        for found in work_off(meetings, grounds, arguments.jobs):
+        for found in met(meetings, grounds, arguments.jobs):
             tally.add(*found)
     tally.say()
     result = f"{tally.failures} FAILED" if tally.failures else "lost 0, doubled 0, torn 0"

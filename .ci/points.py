@@ -17,7 +17,6 @@ with a + behind it for good.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import random
@@ -27,18 +26,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from injector import shim
 from injector.attempt import Line, Outcome, Point, attempt, count_points, prepare, warm
 from injector.scenarios import SCENARIOS, Scenario
+from injector.workers import work_off
 
 _TELL_EVERY: Final = 2000
 _DRY_RUNS: Final = 3  # threads take turns as they like: no two runs have quite the same lines
@@ -101,38 +100,16 @@ def every_job(scenarios: Iterable[Scenario], grounds: dict[str, Ground]) -> list
     return jobs
 
 
-def work_off(jobs: list[Job], grounds: dict[str, Ground], workers: int) -> Iterator[tuple[Job, Outcome, float]]:
+def tried(jobs: list[Job], grounds: dict[str, Ground], workers: int) -> Iterator[tuple[Job, Outcome, float]]:
     """Inject all *jobs* in so many processes; yield what came of each, and its seconds, as it comes."""
-    read_end, write_end = os.pipe()
-    pids = []
-    for worker in range(workers):
-        if pid := os.fork():
-            pids.append(pid)
-            continue
-        try:
-            os.close(read_end)
-            rows = open(write_end, "wb", buffering=0)  # noqa: SIM115  until the process ends
-            shim.library().shim_share()  # its counts are shared with its own children alone
-            for index in range(worker, len(jobs), workers):
-                job, began_s = jobs[index], time.monotonic()
-                outcome = attempt(job.scenario, job.point, *grounds[job.scenario.name])
-                row = [index, time.monotonic() - began_s, *outcome._replace(problem=outcome.problem[:3000])]
-                rows.write(json.dumps(row).encode() + b"\n")  # less than PIPE_BUF: whole, whoever else writes
-        except BaseException:  # noqa: BLE001  no frame of the parent's may run on here
-            traceback.print_exc()
-        finally:
-            os._exit(0)
-    os.close(write_end)
-    came = 0
-    with open(read_end, encoding="utf-8") as pipe:
-        for text in pipe:
-            index, took_s, *outcome = json.loads(text)
-            came += 1
-            yield jobs[index], Outcome(*outcome), took_s
-    if came != len(jobs):
-        sys.exit(f"a worker ended early: {came} of {len(jobs)} points were tried")
-    for pid in pids:
-        os.waitpid(pid, 0)
+
+    def one(job: Job) -> list[Any]:
+        began_s = time.monotonic()
+        outcome = attempt(job.scenario, job.point, *grounds[job.scenario.name])
+        return [time.monotonic() - began_s, *outcome._replace(problem=outcome.problem[:3000])]
+
+    for job, (took_s, *outcome) in work_off(jobs, one, workers):
+        yield job, Outcome(*outcome), took_s
 
 
 def further(reached: dict[tuple[str, str, str], int], jobs: list[Job]) -> list[Job]:
@@ -227,7 +204,7 @@ def run(arguments: argparse.Namespace, base: str) -> int:
         jobs = sample_of(jobs, arguments.sample, chance)
     chance.shuffle(jobs)  # those that wait for something lie among those that do not
     while jobs:
-        for found in work_off(jobs, grounds, arguments.jobs):
+        for found in tried(jobs, grounds, arguments.jobs):
             tally.add(*found)
         jobs = [] if arguments.sample or arguments.point else further(tally.reached, jobs)
     tally.say()

@@ -223,6 +223,8 @@ def meet(meeting: Meeting, ground: Ground) -> Outcome:
     held = _is_held(one, 0, _HANG_S)
     if held:
         _let_both_end(table, one, held, meeting.then)
+    elif held is None:
+        _finish(one, table.notes, meeting.first.name)
     where = " and ".join(
         library().shim_held_at(who).decode("utf-8", "replace") for who in (0, 1)[: 1 + bool(meeting.then)]
     )
