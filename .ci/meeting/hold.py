@@ -155,8 +155,11 @@ class _Table:
         self.notes = shutil.copy(ground.notes, os.path.join(self.folder, "notes"))
 
     def may_miss(self, job: Job, record_id: str) -> bool:
-        """Say whether a record need not be there any more once *job* has begun."""
-        return (job.forgets and self._ground.users.get(record_id) == "bob") or (job.deletes and record_id in OLD)
+        """Say whether a record need not be found once *job* has begun."""
+        user = self._ground.users.get(record_id)
+        return (
+            (job.forgets and user == "bob") or (job.deletes and record_id in OLD) or (job.is_in_memory and user is None)
+        )
 
     def start(self, who: int, at: int) -> int:
         """Let the first one (0) or the second one (1) begin, and hold it before its *at*-th call."""

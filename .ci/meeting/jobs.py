@@ -222,6 +222,8 @@ class Job(NamedTuple):
     is_reader: bool = False
     forgets: bool = False
     deletes: bool = False
+    is_in_memory: bool = False
+    """What it has logged no other process need find before it is in the log."""
     packs: bool = False
     """It compresses old files; what its end leaves half done, the next one who does so ends."""
     is_variant: bool = False
@@ -249,7 +251,7 @@ JOBS: Final = {
     job.name: job
     for job in (
         Job("log", _log),
-        Job("log-memory", lambda world: _log(world, durability="memory"), is_variant=True),
+        Job("log-memory", lambda world: _log(world, durability="memory"), is_variant=True, is_in_memory=True),
         Job("log-power", lambda world: _log(world, durability="power"), is_variant=True),
         Job("one-by-one", _log_one_by_one, is_variant=True),
         Job("full-queue", _log_through_full_queue, is_variant=True),
