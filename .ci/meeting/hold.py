@@ -245,6 +245,8 @@ def _let_both_end(table: _Table, one: int, held: int, then: int) -> None:
     other_held = _is_held(other, 1, _BLOCKED_S)
     os.kill(held, signal.SIGCONT)
     is_over = _ends(one, _BLOCKED_S if other_held else _HANG_S)
+    if other_held is None:  # it waited for the first one, and comes to its own call only now
+        other_held = _is_held(other, 1, _HANG_S)
     if other_held:
         os.kill(other_held, signal.SIGCONT)
     if not is_over:
