@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from helpers import child_process, has_proc, run_child
-from warm import Unavailable, WarmChild, _begins_with, warm_child
+from warm import Unavailable, WarmChild, _begins_with, can_watch, warm_child
 
-needs_it = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system starts each child anew")
+needs_it = pytest.mark.skipif(not can_watch(), reason="each child is started anew here")
 IMPORT = "from ai_response_logging.handler import AIResponseHandler\n"
 MAIN = "from ai_response_logging.cli import main\n"
 # Everything by which a program could tell how it was started, but its ids.

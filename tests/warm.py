@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Unavailable", "WarmChild", "warm_child"]
+__all__ = ["Unavailable", "WarmChild", "can_watch", "warm_child"]
 
 # Who imports one of these at once has loaded no less than the process from which it is forked, which has that import.
 _HANDLER, _MAIN = (
@@ -192,12 +192,22 @@ _servers: dict[tuple[str, frozenset[tuple[str, str]]], _Server] = {}
 def _server(imports: str, usual: Mapping[str, str], env: Mapping[str, str]) -> _Server:
     """Return the process that has these imports, and whose interpreter was started as one in *env* would be."""
     read_at_start = _read_at_start(usual)
-    if read_at_start != _read_at_start(env) or "COVERAGE_PROCESS_CONFIG" in env or not hasattr(os, "pidfd_open"):
+    if read_at_start != _read_at_start(env) or "COVERAGE_PROCESS_CONFIG" in env or not can_watch():
         raise Unavailable
     key = (imports, read_at_start)
     if key not in _servers:
         _servers[key] = _Server(imports, usual)
     return _servers[key]
+
+
+@functools.cache
+def can_watch() -> bool:
+    """Say whether a process may be watched that is no child of ours (only Linux can, and a container may forbid it)."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def _read_at_start(env: Mapping[str, str]) -> frozenset[tuple[str, str]]:
