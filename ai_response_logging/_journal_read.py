@@ -46,7 +46,7 @@ def journal_lines(path: str, on_unread: Callable[[str, str], object]) -> Iterato
     Yield the lines in the journals of the log at *path*, of living writers and of those that are gone.
 
     Each writer's come in their order. One whose store was interrupted may come twice; one that is in the log already
-    may come, too. Memory: one segment, of 1 MiB or one larger line.
+    may come, too. Memory: one segment, of 1 MiB or one larger line, twice.
 
     Args:
         path: The log.

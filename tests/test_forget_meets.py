@@ -18,7 +18,7 @@ from ai_response_logging._journal import Journal
 from ai_response_logging._libc import exchange_holding
 from ai_response_logging._options import Options
 from ai_response_logging.blobs import blob_path
-from ai_response_logging.forget import _rewrite, forget
+from ai_response_logging.forget import ForgetReport, _rewrite, forget
 from ai_response_logging.reader import read_log
 from ai_response_logging.verify import verify_log
 
@@ -149,12 +149,8 @@ def left_in_journal(log: Path, *lines: bytes) -> None:
     journal.close()
 
 
-def test_verify_between_whose_looks_a_journals_records_are_forgotten_finds_them_forgotten(
-    log_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """It reads the journals, `forget` brings home and takes out what they hold, and the log has a receipt."""
-    log_path.write_bytes(line(0, writer="v"))
-    left_in_journal(log_path, *(line(number, "ann" if number == 1 else "bob") for number in range(4)))
+def forget_before_the_files_are_opened(log_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ForgetReport]:
+    """Have `forget` run to its end when `verify` has read the journals, and not yet opened the log."""
     real, done = verify.LogSnapshot, []
 
     def snapshot(path: str, **options: Any) -> Any:
@@ -163,6 +159,16 @@ def test_verify_between_whose_looks_a_journals_records_are_forgotten_finds_them_
         return real(path, **options)
 
     monkeypatch.setattr(verify, "LogSnapshot", snapshot)
+    return done
+
+
+def test_verify_between_whose_looks_a_journals_records_are_forgotten_finds_them_forgotten(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It reads the journals, `forget` brings home and takes out what they hold, and the log has a receipt."""
+    log_path.write_bytes(line(0, writer="v"))
+    left_in_journal(log_path, *(line(number, "ann" if number == 1 else "bob") for number in range(4)))
+    done = forget_before_the_files_are_opened(log_path, monkeypatch)
     report = verify_log(log_path)
 
     assert done[0].is_complete
@@ -175,14 +181,7 @@ def test_verify_whose_only_journal_is_forgotten_meanwhile_finds_nothing_in_it(
     """Of a writer of whom nothing is left there is nothing to report."""
     log_path.write_bytes(line(0, writer="v"))
     left_in_journal(log_path, line(0, "bob"), line(1, "bob"))
-    real, done = verify.LogSnapshot, []
-
-    def snapshot(path: str, **options: Any) -> Any:
-        if not done:
-            done.append(forget(log_path, BOB))
-        return real(path, **options)
-
-    monkeypatch.setattr(verify, "LogSnapshot", snapshot)
+    forget_before_the_files_are_opened(log_path, monkeypatch)
     report = verify_log(log_path)
 
     assert (report.whole, report.forgotten, report.in_journals) == (True, 2, 0), report.problems

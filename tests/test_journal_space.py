@@ -453,25 +453,30 @@ def test_line_of_a_segment_that_another_process_has_removed_is_in_a_new_one(jour
 # --- interrupted anywhere --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("nested", [1, 5])
-def test_signal_handler_that_logs_while_the_segment_gets_its_name_loses_nothing(
-    journal: Journal, directory: Path, when: str, nested: int
-):
-    """It stores the line that it interrupts first, then its own, also into other segments; nobody shares one."""
+def interrupt_rename(journal: Journal, when: str, *numbers: int) -> None:
+    """Store lines as a signal handler would, before or after the next segment gets its name."""
     real = journal._rename
     assert real is not None
 
     def rename(old: str, new: str) -> int:
         journal._rename = real
         if when == "before":
-            keep(journal, *range(6, 7 + nested))
+            keep(journal, *numbers)
         failed = real(old, new)
         if when == "after":
-            keep(journal, *range(6, 7 + nested))
+            keep(journal, *numbers)
         return failed
 
     journal._rename = rename
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nested", [1, 5])
+def test_signal_handler_that_logs_while_the_segment_gets_its_name_loses_nothing(
+    journal: Journal, directory: Path, when: str, nested: int
+):
+    """It stores the line that it interrupts first, then its own, also into other segments; nobody shares one."""
+    interrupt_rename(journal, when, *range(6, 7 + nested))
     keep(journal, 6)
     keep(journal, 7 + nested, 8 + nested)
     journal.close()
@@ -489,19 +494,8 @@ def test_what_a_signal_handler_stores_meanwhile_is_synced(
     journal.begin(4)
     keep(journal, 4, 5)
     journal.prepare()
-    real, synced = journal._rename, set[int]()
-    assert real is not None
-
-    def rename(old: str, new: str) -> int:
-        journal._rename = real
-        if when == "before":
-            keep(journal, *range(6, 7 + nested))
-        failed = real(old, new)
-        if when == "after":
-            keep(journal, *range(6, 7 + nested))
-        return failed
-
-    journal._rename = rename
+    synced = set[int]()
+    interrupt_rename(journal, when, *range(6, 7 + nested))
     monkeypatch.setattr(_append, "sync_file", lambda number: synced.add(os.fstat(number).st_ino))
     keep(journal, 6)
 

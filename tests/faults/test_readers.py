@@ -296,7 +296,9 @@ def test_each_look_beside_busy_writers_shows_all_that_was_accepted_once(log_path
     assert_kept(log_path, notes)
 
 
-@pytest.mark.parametrize("hole", [(0, 3), (4, 7)], ids=["at its begin", "in it"])
+@pytest.mark.parametrize(
+    "hole", [(0, 3), (4, 7), (0, 1), (8, 9)], ids=["at its begin", "in it", "its first", "one line"]
+)
 def test_segment_that_is_written_to_while_it_is_read_has_no_hole(
     log_path: Path, monkeypatch: pytest.MonkeyPatch, hole: tuple[int, int]
 ):
