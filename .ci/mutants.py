@@ -160,6 +160,9 @@ MUTANTS: Final = (
            "force=force and not may_exceed", "force=force",
            "tests/test_journal_keep.py::"
            "test_record_of_a_signal_handler_amid_the_write_of_a_full_queue_is_in_the_full_journal"),
+    Mutant("Never: hangs (a signal handler amid a change removes no journal)", "_kept.py",
+           "if self.is_held_here():  # as in drop_journal", "if False:  # as in drop_journal",
+           "tests/test_journal_keep.py::test_journal_that_takes_no_marks_is_not_given_up_amid_a_change"),
     Mutant("A forked child starts at 0", "_queue.py",
            "self.counted = {", "self.counted = getattr(self, 'counted', None) or {",
            "tests/test_queue.py::test_a_renewed_queue_is_another_writer_that_has_counted_nothing"),

@@ -868,3 +868,14 @@ def test_location_that_is_no_file_is_not_followed(log_path: Path, tmp_path: Path
 
     assert victim.read_text() == "/somewhere\n"
     assert ids_in(log_path) == ["one"]
+
+
+def test_journal_that_takes_no_marks_is_not_given_up_amid_a_change(journal: Journal):
+    """A signal handler would wait for whoever stashes, who waits for the lock that it has interrupted."""
+    waiting = LineQueue()
+    waiting.keep_each(lambda _: journal)
+    with waiting.lock, pytest.raises(OSError, match="a signal handler cannot remove it here"):
+        waiting._give_up(journal, OSError(errno.EIO, "no marks"))
+
+    assert waiting.keeper is journal
+    assert not journal.is_gone()
