@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import contextlib
+import gc
 import logging
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
@@ -70,6 +71,14 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own environment never decides where a test writes."""
     monkeypatch.delenv("AI_RESPONSES_FILE", raising=False)
     monkeypatch.delenv("AI_RESPONSES_CONFIG", raising=False)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Collect no garbage of earlier tests: at the end of the stack its finalizers fail, and pytest then this test."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -486,6 +486,7 @@ def test_what_is_nested_at_any_depth_reads_back_equal(written: Written, depth: i
     assert "encode_errors" not in fields
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_a_nearly_full_stack_costs_no_value_of_a_list() -> None:
     """With no room on the stack to follow a list, it is still written as it is."""
     given: Any = ["bottom"]

@@ -262,6 +262,7 @@ def test_fault_of_ours_is_counted_and_told_and_never_raised(
     assert len(told) == 1
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_stack_that_ends_at_any_frame_of_ours_leaves_whole_records_and_true_counters(
     handler: AIResponseHandler, log_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
