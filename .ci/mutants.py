@@ -142,6 +142,9 @@ MUTANTS: Final = (
            "if found.is_at(info) and not found.closed:", "if True:",
            "tests/faults/test_interrupted_descriptors.py::"
            "test_file_that_the_application_gets_under_its_number_meanwhile_is_left_alone[False]"),
+    Mutant("Never lost: a log that was renamed just after it was opened is not written to", "_paths.py",
+           "file.close()\n        return None\n    if file.is_at", "return file\n    if file.is_at",
+           "tests/test_append.py::test_log_that_is_renamed_just_after_it_was_opened_is_made_anew"),
     Mutant("... nor is that file closed", "_paths.py",
            "    file.leave()\n    return None", "    file.close()\n    return None",
            "tests/faults/test_interrupted_descriptors.py::"
@@ -632,6 +635,12 @@ MUTANTS: Final = (
     Mutant("Readers: nor is an inode without the size and the time of what stood there", "_snapshot.py",
            "== (file.identity, file.size, file.changed_ns)", "> (file.identity,)",
            "tests/test_reader.py::test_numbered_file_whose_inode_another_has_now_is_an_error"),
+    Mutant("Readers: nor what stood there a moment before it was opened", "_snapshot.py",
+           "if _is_same(os.fstat(descriptor), file):", "if True:",
+           "tests/test_reader.py::test_file_that_takes_the_place_of_a_late_one_while_it_is_opened_is_an_error"),
+    Mutant("Readers: a file that cannot be opened in its turn is named", "_snapshot.py",
+           "raise LogReadError(name, why_refused(error)) from error\n        for", "raise\n        for",
+           "tests/test_reader.py::test_old_file_that_cannot_be_opened_when_its_turn_comes_is_named"),
     Mutant("Readers: every file is still where it was seen, not only the newest of an inode", "_snapshot.py",
            "for file in found)\n", "for file in {one.identity: one for one in found}.values())\n",
            "tests/test_reader.py::test_inode_that_moves_between_two_looks_hides_no_file"),

@@ -105,6 +105,20 @@ def test_new_log_has_exactly_the_mode_asked_for(log_path: Path, umask: Callable[
     assert mode(log_path) == wanted
 
 
+def test_log_that_is_renamed_just_after_it_was_opened_is_made_anew(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What another process rotates between our open and our look at its name is not written to."""
+    real, moved = os.lstat, log_path.with_name("moved")
+
+    def rotate_first(path: str) -> os.stat_result:
+        if not moved.exists():
+            log_path.rename(moved)
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", rotate_first)
+    with open_log(str(log_path), 0o600) as stream:
+        assert os.path.samestat(os.fstat(stream.fileno()), log_path.stat())
+
+
 def test_new_log_is_never_open_to_others_not_even_for_a_moment(log_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The file comes into being with the owner's rights alone; wider ones are added once it is ours."""
     seen = []

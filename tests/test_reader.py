@@ -461,6 +461,50 @@ def test_numbered_file_whose_inode_another_has_now_is_an_error(log_path: Path, m
         next(records)
 
 
+def test_file_that_takes_the_place_of_a_late_one_while_it_is_opened_is_an_error(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    It was still there at the look before; what was opened is asked again.
+    """
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 1)
+    second, real = log_path.with_name(f"{log_path.name}.1"), _snapshot._open_for_reading
+    write_ids(log_path.with_name(f"{log_path.name}.2"), "a")
+    write_ids(second, "b")
+    write_ids(log_path, "c")
+    records = read_log(log_path)
+    next(records)
+
+    def open_late(name: str) -> int:
+        another = log_path.with_name("another")
+        write_ids(another, "another", "one")
+        another.replace(name)
+        return real(name)
+
+    monkeypatch.setattr(_snapshot, "_open_for_reading", open_late)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(LogReadError, match="removed or renamed"):
+        next(records)
+    records.close()
+    assert len(os.listdir("/proc/self/fd")) < before  # nor is it left open
+
+
+def test_old_file_that_cannot_be_opened_when_its_turn_comes_is_named(log_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    A reader of very many files learns which of them it was.
+    """
+    monkeypatch.setattr(_snapshot, "_HELD_FILES", 1)
+    old = log_path.with_name(f"{log_path.name}.{LATE}")
+    write_ids(old, "a")
+    write_ids(log_path, "b")
+    with LogSnapshot(log_path) as snapshot:
+        old.unlink()
+        old.symlink_to(old)  # a permission would not keep root out
+
+        with pytest.raises(LogReadError, match=f"{old.name}.*symbolic"), snapshot.open(snapshot.files[0]):
+            pass
+
+
 def test_inode_that_moves_between_two_looks_hides_no_file(log_path: Path, monkeypatch: pytest.MonkeyPatch):
     """
     An old file is written anew, as `forget` does, and the log made anew gets the inode that it has left.
