@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,9 +114,14 @@ async def _play_async(sdk: Sdk, client: Any, situation: Situation, gate: Gate | 
 
 @contextlib.contextmanager
 def _interrupted_at(gate: Gate | None, situation: Situation, seen: Seen) -> Iterator[None]:
-    """Send this thread a Ctrl-C when the server holds and the client waits for it."""
+    """
+    Send this thread one Ctrl-C when the server holds and the client waits for it.
+
+    What comes between the client's last look for signals and its call into the system does not wake it there: so it is
+    sent until it is seen, and counts once.
+    """
     assert gate is not None
-    me = threading.get_ident()
+    me, unseen = threading.get_ident(), [KeyboardInterrupt()]
 
     def interrupt() -> None:
         gate.reached.wait(10)
@@ -123,11 +129,19 @@ def _interrupted_at(gate: Gate | None, situation: Situation, seen: Seen) -> Iter
             pass
         while sys._current_frames()[me].f_code.co_name not in {"read", "recv"}:  # the innermost: it waits for bytes
             pass
-        signal.pthread_kill(me, signal.SIGINT)
+        while unseen:
+            signal.pthread_kill(me, signal.SIGINT)
+            time.sleep(0.01)
 
+    def see(*_: object) -> None:
+        with contextlib.suppress(IndexError):
+            raise unseen.pop()
+
+    before = signal.signal(signal.SIGINT, see)
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
         yield
     finally:
         thread.join()
+        signal.signal(signal.SIGINT, before)
