@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from helpers import run_child
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ai_response_logging import verify as verify_module
@@ -858,13 +858,14 @@ def test_any_altered_byte_is_seen(scratch: Path, position: int, mask: int):
 
 @pytest.mark.slow
 @given(first=POSITIONS, length=st.integers(1, 900))
+@example(first=2400, length=331)  # a writer's last line, and the beginning of the old one behind it
 def test_any_cut_is_seen(scratch: Path, first: int, length: int):
     """
-    Bytes taken out anywhere: never whole, unless whole last lines of writers or old lines are all that went.
+    Bytes taken out anywhere: never whole, unless whole last lines of writers and what proves nothing are all that went.
     """
     damaged = WHOLE[:first] + WHOLE[first + length :]
     left = damaged.splitlines(keepends=True)
-    only_ends = all(one in MIXED for one in left) and all(
+    only_ends = all(one in MIXED or (is_older(one) and b"schema_version" not in one) for one in left) and all(
         [one for one in left if mark in one]
         == [one for one in MIXED if mark in one][: sum(mark in one for one in left)]
         for mark in (b'"writer_id":"a"', '"writer_id":"漢b"'.encode())
