@@ -7,7 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+_LONGEST_LOOK_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +182,11 @@ class Script:
 
     def wait_as_scripted(self, hold: threading.Event | None, delay_s: float = 0) -> bool:
         """Wait for *hold*, then *delay_s* seconds; False if the server closes meanwhile."""
-        while hold is not None and not hold.wait(0.02):
+        look_s = 0.02  # ever longer: a thousand calls that are held and look each 20 ms leave no time for any other
+        while hold is not None and not hold.wait(look_s):
             if self.closing.is_set():
                 return False
+            look_s = min(2 * look_s, _LONGEST_LOOK_S)
         return not self.closing.wait(delay_s)
 
     def _take(self, model: str | None) -> Reply | None:

@@ -132,7 +132,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     # A burst of clients beyond the usual 5 would be turned away, and wait a second before they knock again.
-    request_queue_size = 256
+    request_queue_size = 4096  # the system gives what it allows
 
     def __init__(self, script: Script, models: tuple[str, ...]) -> None:
         self.script = script
