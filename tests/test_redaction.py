@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ai_response_logging import redaction
 from ai_response_logging._redaction_rules import BUILT_IN, rules_of
 from ai_response_logging.errors import ConfigError
 from ai_response_logging.redaction import MAX_NAMED, Redactor
@@ -356,6 +357,34 @@ def test_letters_that_only_fold_to_ascii_name_no_parameter(name: str) -> None:
 def test_a_key_in_the_middle_of_a_name_is_taken(before: str) -> None:
     """Behind a dash or a low line a word begins."""
     assert SECRETS["openai"] not in taken({"response": before + SECRETS["openai"]})[0]["response"]
+
+
+@pytest.mark.parametrize(
+    ("harmless", "secret"),
+    [
+        ("Bearer: abcdefghijklmnopqrs1", "Bearer abcdefghijklmnopqrs1"),
+        (DIGITS.lower(), SECRETS["zhipu"]),
+        (f"n{SECRETS['openai']}", f"\\n{SECRETS['openai']}"),
+        (f"{'x' * 64} {SECRETS['openai']}"[:65], f"{'x' * 64}-{SECRETS['openai']}"),
+    ],
+)
+def test_run_that_was_harmless_is_none_where_something_else_stands_around_it(harmless: str, secret: str) -> None:
+    """What the look remembers of a run is all that it judges by."""
+    redactor = Redactor((BUILT_IN["secrets"],))
+
+    for text in (harmless, f" {harmless}", harmless):
+        assert not redactor.suspects({"response": text})
+    assert redactor.suspects({"response": secret})
+
+
+def test_few_runs_are_remembered() -> None:
+    """An application's fields and models come again and again; ids, of which each is new, fill no memory."""
+    redactor = Redactor((BUILT_IN["secrets"],))
+    for number in range(1000):
+        assert not redactor.suspects({"response": f"request_number_{number:08d} {'y' * 65}{number}"})
+
+    assert 0 < len(redaction._harmless_runs) <= 256
+    assert not any(b"yyy" in run for run in redaction._harmless_runs)
 
 
 @pytest.mark.parametrize("before", ["", "\n", "\x01"])
