@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SECRETS_ONLY", "Cleaner", "Parts", "cleaner_for"]
 
 Parts = tuple[dict[str, Any], list[Any], Names]
-"""A record's fields, its containers, and its names; see :meth:`~.redaction.Redactor.suspects`."""
+"""A record's fields, the dicts below them, and its names; see :meth:`~.redaction.Redactor.suspects`."""
 _Taken = list[dict[str, str]]
 
 
@@ -60,7 +60,7 @@ class Cleaner:
             parts: What it was made of; None where that is not what stands in it.
             taken: What was taken out of other parts of the record.
         """
-        if taken or parts is None or self._redactor.suspects(parts[0], text, parts[1], parts[2]):
+        if taken or parts is None or self._redactor.suspects(text, *parts):
             plain = orjson.loads(text)
             taken += self._redactor.redact(plain)
             if taken:

@@ -411,9 +411,11 @@ _INFINITY: Final = float("inf")
 _MOST_LEVELS: Final = 50
 
 
-def _own(value: Any, levels: int = _MOST_LEVELS) -> Any:
+def _own(value: Any, dicts: list[Any], levels: int = _MOST_LEVELS) -> Any:
     """
     Return a copy of the list or dict *value* that nobody else has; ValueError where only the careful way is right.
+
+    All dicts that were copied are added to *dicts*.
 
     orjson walks a list or a dict without holding what is in it. Python code that it calls on the way (an enum's value,
     a time's zone) may change that list, or let another thread change it, and the process ends with a SIGSEGV. So it
@@ -426,6 +428,7 @@ def _own(value: Any, levels: int = _MOST_LEVELS) -> Any:
     items: Any
     if kind is dict:
         own = value.copy()
+        dicts.append(own)
         if _FLAT.issuperset(map(type, own.values())):
             return own
         items = own.items()
@@ -441,7 +444,7 @@ def _own(value: Any, levels: int = _MOST_LEVELS) -> Any:
             if not -_INFINITY < item < _INFINITY:
                 raise ValueError
         elif kind not in _FLAT:
-            own[place] = _own(item, levels - 1)
+            own[place] = _own(item, dicts, levels - 1)
     return own
 
 
@@ -471,15 +474,15 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
         for name in floats:
             if not -_INFINITY < fields[name] < _INFINITY:
                 return None, None
-        own = []
+        dicts: list[Any] = []
         for name in containers:
             value = fields[name]
             try:
-                fields[name] = copied = _own(value, _MOST_LEVELS)
+                fields[name] = _own(value, dicts)
             except RecursionError:
-                fields[name] = copied = _inner(value)
-            own.append(copied)
-        return orjson.dumps(fields, _default, _OPTIONS), (fields, own, plan)
+                fields[name] = inner = _inner(value)
+                dicts.append(inner)
+        return orjson.dumps(fields, _default, _OPTIONS), (fields, dicts, plan)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None, None
 

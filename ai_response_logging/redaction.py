@@ -10,11 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time
-from types import NoneType
 from typing import Any, Final, Protocol
-
-import orjson
 
 from ._redaction_rules import BUILT_IN, MARKS, Rule
 
@@ -158,45 +154,28 @@ class Redactor:
         # Keys that no rule wants at the top of a record: applications use a few, again and again.
         self._harmless: set[str] = set()
 
-    def suspects(
-        self,
-        fields: Mapping[str, object],
-        line: bytes | None = None,
-        containers: list[Any] | None = None,
-        names: Names | None = None,
-    ) -> bool:
+    def suspects(self, line: bytes, fields: Iterable[object], below: Iterable[object], names: Names) -> bool:
         """
         Say whether a record may hold something to take out; quick, and never no where :meth:`redact` would find it.
 
-        No recursion, as below.
-
         Args:
-            fields: The record's, whose lists and dicts nobody else has.
-            line: The same as JSON; None where that is still to be made.
-            containers: Those of the fields' values that are no single ones; a list of ours. None for: to be found out.
+            line: The record's fields as JSON.
+            fields: Their names.
+            below: The dicts in their values, at any depth; of what is none, only a close look tells.
             names: What is remembered of those of the fields.
         """
         if self._always or not self._rules:
             return self._always
-        if names is None or names.harmless_to is not self:
+        if names.harmless_to is not self:
             if self._wants_any(fields):
                 return True
-            if names is not None and not self._wants_any(names.all):
+            if not self._wants_any(names.all):
                 names.harmless_to = self
-        containers = [fields] if containers is None else containers
-        while containers:
-            container = containers.pop()
-            values: Iterable[Any] = container
-            if type(container) is dict:
-                if self._wants_any(container):
-                    return True
-                values = container.values()
-            elif type(container) is not list:  # already JSON text, or of a class that only a close look tells
+        for one in below:
+            if type(one) is not dict or self._wants_any(one):
                 return True
-            if not _LEAVES.issuperset(map(type, values)):
-                containers += [value for value in values if type(value) not in _LEAVES]
         # All texts at once, as they stand in the line: each look has a price of its own, whatever it looks at.
-        return self._suspects_line(orjson.dumps(fields) if line is None else line)
+        return self._suspects_line(line)
 
     def _suspects_line(self, line: bytes) -> bool:
         """Say whether a rule's pattern may find something in a text of *line*, which is JSON."""
@@ -288,7 +267,6 @@ class Redactor:
 _MOST_KEYS: Final = 4096
 _PATH_NAME_CHARS: Final = 200  # of a key, in the path of what is below it: each place there gets a copy
 _TYPES: Final = ("string", "str", "integer", "number", "boolean", "object", "array")
-_LEAVES: Final = frozenset({str, int, float, bool, NoneType, datetime, date, time})
 
 
 def _items(container: dict[str, Any] | list[Any]) -> list[tuple[Any, Any]]:

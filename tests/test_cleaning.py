@@ -229,6 +229,15 @@ def test_a_secret_however_deep_costs_no_record(levels: int) -> None:
     assert json.loads(line)["message"] == "x"
 
 
+@pytest.mark.parametrize("levels", [10, 49, 50, 51, 120])
+def test_a_value_under_a_secrets_name_goes_however_deep(levels: int) -> None:
+    """It looks like nothing, so it is its name alone that tells; also where what is around it is JSON already."""
+    value: Any = {"password": "geheim"}
+    for _ in range(levels):
+        value = [value]
+    assert "geheim" not in AIResponseFormatter().format(logging.makeLogRecord({"msg": "x", "metadata": value}))
+
+
 # --- what is remembered of names ---------------------------------------------------------------------------------
 
 

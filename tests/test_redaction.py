@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -49,10 +50,22 @@ AROUND = (
 )
 
 
+def suspects(redactor: Redactor, fields: dict[str, Any]) -> bool:
+    """Give *fields* the quick look, as the formatter does."""
+    below, waiting = [], list(fields.values())
+    while waiting:
+        if isinstance(value := waiting.pop(), dict):
+            below.append(value)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return redactor.suspects(orjson.dumps(fields), fields, below, SimpleNamespace(all=(*fields,), harmless_to=None))
+
+
 def taken(fields: dict[str, Any], *rules: Any) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Return what is left of *fields* and what was taken; the quick look must have been right about it."""
     redactor = Redactor(rules_of(list(rules) or None))
-    suspected = redactor.suspects(fields)
+    suspected = suspects(redactor, fields)
     left = orjson.loads(orjson.dumps(fields))
     entries = redactor.redact(left)
     assert suspected or not entries
@@ -282,7 +295,7 @@ def test_nothing_is_asked_for() -> None:
     assert rules_of(False) == rules_of([]) == ()
     assert [rule.name for rule in rules_of(None)] == ["secrets"]
     fields = {"api_key": SECRETS["groq"]}
-    assert not Redactor(()).suspects(fields)
+    assert not suspects(Redactor(()), fields)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +353,7 @@ def test_the_quick_look_overlooks_nothing(fields: dict[str, Any]) -> None:
     except (TypeError, ValueError):  # a lone surrogate, or an integer that JSON has no room for
         return
     redactor = Redactor((BUILT_IN["secrets"], BUILT_IN["email"]))
-    suspected = redactor.suspects(fields)
+    suspected = suspects(redactor, fields)
     left = orjson.loads(line)
     entries = redactor.redact(left)
     assert suspected or not entries
@@ -373,15 +386,15 @@ def test_run_that_was_harmless_is_none_where_something_else_stands_around_it(har
     redactor = Redactor((BUILT_IN["secrets"],))
 
     for text in (harmless, f" {harmless}", harmless):
-        assert not redactor.suspects({"response": text})
-    assert redactor.suspects({"response": secret})
+        assert not suspects(redactor, {"response": text})
+    assert suspects(redactor, {"response": secret})
 
 
 def test_few_runs_are_remembered() -> None:
     """An application's fields and models come again and again; ids, of which each is new, fill no memory."""
     redactor = Redactor((BUILT_IN["secrets"],))
     for number in range(1000):
-        assert not redactor.suspects({"response": f"request_number_{number:08d} {'y' * 65}{number}"})
+        assert not suspects(redactor, {"response": f"request_number_{number:08d} {'y' * 65}{number}"})
 
     assert 0 < len(redaction._harmless_runs) <= 256
     assert not any(b"yyy" in run for run in redaction._harmless_runs)
