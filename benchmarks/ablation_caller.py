@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -35,7 +36,7 @@ from ai_response_logging import AIResponseFormatter, AIResponseHandler, log_ai_r
 from ai_response_logging._libc import pwrite_holding
 from ai_response_logging._redaction_rules import rules_of
 from ai_response_logging.record import uuid7
-from ai_response_logging.redaction import Redactor
+from ai_response_logging.redaction import Names, Redactor
 
 _CALLS: Final = 200
 _FEW, _MANY = 50, 150
@@ -71,10 +72,11 @@ def _parts(handler: AIResponseHandler, folder: str) -> dict[str, Part]:
     def line(record: Record) -> bytes:
         return encoder.encode(made(record)).body
 
-    def as_given(record: Record) -> tuple[Record, bytes, list[Any]]:
-        return record, orjson.dumps(record), [value for value in record.values() if type(value) in {dict, list}]
+    redactor, names = Redactor(rules_of(None)), SimpleNamespace(all=(), harmless_to=None)
 
-    redactor = Redactor(rules_of(None))
+    def as_given(record: Record) -> tuple[bytes, Record, list[Any], Names]:
+        return orjson.dumps(record), record, [value for value in record.values() if type(value) is dict], names
+
     return {
         "nothing": Part(lambda _: None),
         "logging": Part(lambda record: bare.info("ai_response", extra=record)),
