@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -511,7 +512,12 @@ class ThrownIn(BaseException):
 
 
 def interrupted_at(place: int, call: Callable[[], object]) -> bool:
-    """Make *call* and throw an exception into it before its *place*-th line of ours; say whether it had so many."""
+    """
+    Make *call* and throw an exception into it before its *place*-th line of ours; say whether it had so many.
+
+    In a thread of its own: an exception that is thrown where another one's handling ends leaves that one the thread's
+    current one for good, with all that it holds, and no signal can come there.
+    """
     package, seen = str(Path(_journal.__file__).parent), 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -524,14 +530,13 @@ def interrupted_at(place: int, call: Callable[[], object]) -> bool:
                 raise ThrownIn
         return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except ThrownIn:
-        pass
-    finally:
-        sys.settrace(before)
+    def attempt() -> None:
+        sys.settrace(trace)
+        with contextlib.suppress(ThrownIn):
+            call()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(attempt).result()
     return seen >= place
 
 
