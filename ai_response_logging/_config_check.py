@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ._options import checked_option
 from .errors import ConfigError
-from .record import LOGGER_NAME
+from .record import LOGGER_NAME, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,7 +70,7 @@ def _options(path: str, section: Mapping[str, Any]) -> Iterator[Complaint]:
         if key in {"class", "()", "level", "formatter", "filters"}:
             continue
         if key == "filename":
-            if value is not None and not isinstance(value, (str, os.PathLike)):
+            if value is not None and path_of(value) is None:
                 yield Complaint(f"{path}.filename", f"filename must be a path, got {value!r}")
             continue
         try:

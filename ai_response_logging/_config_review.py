@@ -9,14 +9,14 @@ from __future__ import annotations
 import inspect
 import logging
 import logging.handlers
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 from ._config_check import Complaint, is_ours
-from ._options import Options
-from .record import LOGGER_NAME, default_log_path
+from ._options import Options, checked_option
+from .errors import ConfigError
+from .record import LOGGER_NAME, default_log_path, path_of
 
 __all__ = ["OurHandler", "complaints_between", "our_handlers", "reviewed"]
 
@@ -43,10 +43,19 @@ def our_handlers(mapping: Mapping[str, Any], source: str = "") -> list[OurHandle
     found = []
     for name, section in _sections(mapping, "handlers"):
         filename = section.get("filename")
-        if is_ours(section) and (filename is None or isinstance(filename, str | os.PathLike)):
-            options = {key: value for key, value in section.items() if key in Options.names()}
+        if is_ours(section) and (filename is None or path_of(filename) is not None):
+            options = {key: value for key, value in section.items() if _is_option(key, value)}
             found.append(OurHandler(f"handlers.{name}", default_log_path(filename), options, source))
     return found
+
+
+def _is_option(key: object, value: object) -> bool:
+    """Say whether *value* can be used as the option *key*; if not, that is told already."""
+    try:
+        checked_option(str(key), value)
+    except ConfigError:
+        return False
+    return True
 
 
 def reviewed(mapping: Mapping[str, Any]) -> Iterator[Complaint]:
@@ -197,8 +206,8 @@ def _with_ours(mapping: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]
     ours = {name for name, section in _sections(mapping, "handlers") if is_ours(section)}
     for where, section in _loggers(mapping):
         names = section.get("handlers")
-        mine = [name for name in names if name in ours] if isinstance(names, list | tuple) else []
-        if mine:
+        names = names if isinstance(names, list | tuple) else ()
+        if mine := [name for name in names if isinstance(name, str) and name in ours]:
             yield where, where.partition(".")[2], mine
 
 
@@ -297,9 +306,9 @@ def _strangers_on_our_files(mapping: Mapping[str, Any]) -> Iterator[Complaint]:
     ours = {handler.filename: handler.where for handler in our_handlers(mapping)}
     for name, section in _sections(mapping, "handlers"):
         kind, filename = str(section.get("class", "")), section.get("filename")
-        if not is_ours(section) and isinstance(filename, str) and default_log_path(filename) in ours:
+        if not is_ours(section) and (path := path_of(filename)) and default_log_path(path) in ours:
             yield Complaint(
                 f"handlers.{name}.filename",
-                f"{kind or 'this handler'} writes to the log of {ours[default_log_path(filename)]}: lines that are no "
+                f"{kind or 'this handler'} writes to the log of {ours[default_log_path(path)]}: lines that are no "
                 "records, and a rotation behind our back; give it a file of its own",
             )

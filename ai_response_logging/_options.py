@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._redaction_rules import DEFAULT_RULES, rules_of
 from .errors import ConfigError
+from .record import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -132,7 +133,7 @@ def _complaint(name: str, allowed: str, found: object) -> ConfigError:
 def _unknown(name: str) -> ConfigError:
     from difflib import get_close_matches  # 3 ms that only a mistake is worth
 
-    near = get_close_matches(name, Options.names(), n=1)
+    near = get_close_matches(str(name), Options.names(), n=1)
     hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(Options.names())}"
     return ConfigError(f"there is no option {name!r}: {hint}", name)
 
@@ -172,7 +173,8 @@ def _directory(name: str, value: Any) -> str | None:
     """Return *value* absolute: later the process may be somewhere else."""
     if value is None:
         return None
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\n" in (path := os.fsdecode(value)):
+    path = path_of(value)
+    if not path or "\n" in path:
         raise _complaint(name, "the path of a directory, without a newline in it", value)
     return os.path.abspath(path)
 

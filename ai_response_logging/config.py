@@ -12,16 +12,14 @@ import logging
 import os
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ._config_check import complaints_of, our_handler_of
 from ._options import Options
 from .errors import ConfigError
 from .handler import AIResponseHandler
 from .record import DEFAULT_LOG_FILE, LOGGER_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["PRESET_NAMES", "attach_default", "check", "configure", "load", "make_default", "preset_yaml"]
 
@@ -96,9 +94,11 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> di
     """
     if source is None:
         source = os.environ.get("AI_RESPONSES_CONFIG") or "default"
-    if not isinstance(source, (str, os.PathLike)):
+    if isinstance(source, Mapping):
         copied: dict[str, Any] = _structure_of(dict(source))
         return copied
+    if not isinstance(source, (str, os.PathLike)):
+        raise ConfigError(f"a configuration is a mapping, a preset's name or a file, got {source!r}")
     name = os.fspath(source)
     if name in _PRESETS:
         mapping = _preset(name)
@@ -107,10 +107,11 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> di
         return mapping
     try:
         with open(name, encoding="utf-8") as file:
-            return _parse(file.read(), name)
-    except (OSError, UnicodeDecodeError) as error:
+            text = file.read()
+    except (OSError, ValueError) as error:  # not UTF-8, or its name is none
         known = ", ".join(PRESET_NAMES)
         raise ConfigError(f"{name} is neither a preset ({known}) nor a file that can be read: {error}") from error
+    return _parse(text, name)
 
 
 def _preset(name: str) -> dict[str, Any]:

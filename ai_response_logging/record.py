@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import orjson
 
 from . import _libc
+from .errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ __all__ = [
     "default_log_path",
     "logged_at",
     "new_writer_id",
+    "path_of",
     "provider_of",
     "seal",
     "tail_of",
@@ -248,6 +250,22 @@ def default_log_path(filename: str | os.PathLike[str] | None = None) -> str:
 
     *filename*, else the environment variable ``AI_RESPONSES_FILE``, else :data:`DEFAULT_LOG_FILE` below the
     current directory.
+
+    Raises:
+        ConfigError: It is no path, or none that the system can take.
     """
     chosen = filename or os.environ.get("AI_RESPONSES_FILE") or DEFAULT_LOG_FILE
-    return os.path.abspath(os.path.expanduser(os.fspath(chosen)))
+    if (path := path_of(chosen)) is None:
+        raise ConfigError(f"filename must be a path, got {chosen!r}", "filename")
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def path_of(value: object) -> str | None:
+    """Return *value* as a path, or None: it is of another kind, or has what no path of this system can have."""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        return None
+    try:
+        path = os.fsdecode(value)
+        return None if b"\0" in os.fsencode(path) else path
+    except UnicodeError:  # half of a surrogate pair
+        return None

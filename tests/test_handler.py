@@ -393,6 +393,13 @@ def test_directory_that_can_never_be_made_is_a_configuration_error(tmp_path: Pat
         AIResponseHandler(tmp_path / "file" / "log.jsonl", durability="memory")
 
 
+@pytest.mark.parametrize("filename", ["a\0b", "\ud800", 5, ["log"]])
+def test_filename_that_is_no_path_is_refused_by_name(filename: Any):
+    """What the system cannot take is told before anything is made, and as what it is."""
+    with pytest.raises(ConfigError, match="filename must be a path, got"):
+        AIResponseHandler(filename)
+
+
 def test_filename_is_absolute_whatever_becomes_of_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -8,15 +8,18 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from ai_response_logging._config_place import Place, durability_at, file_system_of
 from ai_response_logging._review import review
-from ai_response_logging.config import PRESET_NAMES, preset_yaml
+from ai_response_logging.config import PRESET_NAMES, check, preset_yaml
+from ai_response_logging.errors import ConfigError
 
 if TYPE_CHECKING:
     from .conftest import Cli
@@ -335,3 +338,61 @@ def test_check_warns_of_nothing_and_configures_nothing(command: Cli) -> None:
 
     assert logging.getLogger("ai_responses").handlers == []
     assert sorted(os.listdir()) == ["x.yaml"]
+
+
+# --- whatever stands in it -----------------------------------------------------------------------------------------
+
+STRANGE = (None, 5, 1.5, True, "", "x", "\n", "\0", "\ud800", b"x", [], [[]], [{}], {}, {5: 1}, {None: 1}, 10**400)
+
+
+def places_in(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to each value in *value*, itself included, and to one more in each dict."""
+    yield place
+    if isinstance(value, dict):
+        for key in (*value, 5, "more"):
+            yield from places_in(value.get(key), (*place, key))
+    elif isinstance(value, list):
+        for at, one in enumerate(value):
+            yield from places_in(one, (*place, at))
+
+
+def with_strange(mapping: Any, place: tuple[Any, ...], strange: Any) -> Any:
+    """Return *mapping* with *strange* at *place*."""
+    if not place:
+        return strange
+    at = mapping
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = strange
+    return mapping
+
+
+def strange_mapping() -> dict[str, Any]:
+    """Return what is changed: of each option's kind one."""
+    return {
+        **a_mapping(Path("log.jsonl"), batch_size=1, durability="crash", journal_directory="j", file_mode="0600"),
+        "filters": {"some": {"name": "a"}},
+    }
+
+
+@settings(max_examples=300)
+@given(place=st.sampled_from(sorted(places_in(strange_mapping()), key=repr)), strange=st.sampled_from(STRANGE))
+@example(place=("handlers", "ai", 5), strange=1)
+@example(place=("loggers", "ai_responses", "handlers"), strange=[[]])
+@example(place=("handlers", "ai", "durability"), strange=[])
+@example(place=("handlers", "ai", "filename"), strange="\0")
+@example(place=("handlers", "ai", "journal_directory"), strange="\ud800")
+@example(place=("handlers", "file", "filename"), strange="\0")
+@example(place=(), strange=5)
+@example(place=(), strange="\0")
+def test_whatever_stands_in_it_is_told_or_fine_and_never_a_traceback(place: tuple[Any, ...], strange: Any):
+    """YAML has keys that are numbers, and places for lists where a name belongs."""
+    mapping = with_strange(strange_mapping(), place, strange)
+
+    complaints = review({"name": mapping}).complaints
+
+    try:
+        told = check(mapping)
+    except ConfigError as error:
+        told = [str(error)]
+    assert complaints or not told
