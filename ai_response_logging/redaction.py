@@ -22,9 +22,7 @@ MAX_NAMED: Final = 100
 # A key is a long run of these; everything else becomes a blank, so that one search finds any of them.
 _RUN_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _RUNS: Final = bytes(0x61 if byte in _RUN_BYTES else 0x20 for byte in range(256))
-# Each of _KEYS, _BEARER and _BASIC has one so long, and a private key in its base64. With the blank before it, and from
-# the end, it is found in two thirds of the time.
-_RUN: Final = b" " + b"a" * 19
+_RUN: Final = b"a" * 19  # each of _KEYS, _BEARER and _BASIC has one; so has a private key, in its base64
 # Bytes of a run, and of an escape before it ("u0001"); a picture in base64 is one of a megabyte ...
 _LONGEST_SEARCHED: Final = 512 + 5
 _START_SEARCHED: Final = 128  # ... and only its beginning is looked at
@@ -67,9 +65,8 @@ def _may_hold_secrets(line: bytes) -> bool:
         if any(small.find(hint) >= 0 for hint in _PARAMETER_HINTS):
             return True
     runs = line.translate(_RUNS)
-    blank = runs.rfind(_RUN)
-    while blank >= 0:
-        at = blank + 1
+    at = runs.find(_RUN)
+    while at >= 0:
         end = runs.find(b" ", at)
         end = len(runs) if end < 0 else end
         seen = line[max(at - _BEFORE_A_RUN, 0) : min(end, at + _LONGEST_KNOWN) + 1]
@@ -80,7 +77,7 @@ def _may_hold_secrets(line: bytes) -> bool:
                 if len(_harmless_runs) >= _MOST_RUNS:
                     _harmless_runs.clear()
                 _harmless_runs.add(seen)
-        blank = runs.rfind(_RUN, 0, blank)
+        at = runs.find(_RUN, end)
     # One byte is found many times as fast as several, and capital letters like these are rare.
     return find(b"V") >= 0 and find(b"K") >= 0 and find(b"PRIVATE KEY") >= 0
 
@@ -189,7 +186,7 @@ class Redactor:
 
     def suspects_text(self, text: str) -> bool:
         """Say whether a rule's pattern may find something in *text*."""
-        return self._always or self._suspects_line(b'"%b"' % text.encode("utf-8", "replace"))
+        return self._always or self._suspects_line(text.encode("utf-8", "replace"))
 
     def _is_wanted(self, key: object) -> bool:
         # A key of a class of its own may be anything: it gets the close look.
