@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -8,12 +9,14 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
 from ai_response_logging.testing import LocalModelServer, Reply, SeenRequest
+from ai_response_logging.testing.server import _Server
 
 ASK = [{"role": "system", "content": "be short"}, {"role": "user", "content": "why is the sky blue?"}]
 
@@ -285,6 +288,37 @@ def test_delay_lets_the_clients_timeout_fire(server: LocalModelServer):
 
     with client_of(server, timeout=0.05) as client, pytest.raises(openai.APITimeoutError):
         ask(client)
+
+
+def test_a_call_that_is_held_looks_ever_less_often(server: LocalModelServer, client: openai.OpenAI):
+    """A thousand of them, each of which looked fifty times a second, left no time for any other call."""
+    looks_s: list[float | None] = []
+
+    class Held(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            looks_s.append(timeout)
+            return len(looks_s) == 10
+
+    server.reply_with(Reply(hold=Held()))
+    ask(client)
+
+    assert looks_s == sorted(looks_s)
+    assert looks_s[-1] == 0.5
+
+
+def test_a_burst_finds_room_to_knock_while_the_server_has_no_time(monkeypatch: pytest.MonkeyPatch):
+    """Who is turned away comes again after a second, then two, then four."""
+    room, taken = Path("/proc/sys/net/core/somaxconn"), threading.Event()
+    if room.exists() and int(room.read_text()) < 400:
+        pytest.skip("this system has not so much room")
+    take = _Server.get_request
+    monkeypatch.setattr(_Server, "get_request", lambda one: (taken.wait(15), take(one))[1])
+    with LocalModelServer() as server:
+        address = ("127.0.0.1", int(server.base_url.split(":")[2].split("/")[0]))
+        with contextlib.ExitStack() as burst:
+            for _ in range(400):
+                burst.enter_context(socket.create_connection(address, timeout=0.9))
+        taken.set()
 
 
 @pytest.mark.parametrize("reply", [Reply(hold=threading.Event()), Reply(delay_s=60)])
