@@ -83,3 +83,33 @@ def test_reserve_is_no_leak(tmp_path: Path):
         (tmp_path / name).mkdir()
     assert found(tmp_path / "minute", at_last=RESERVE) == "[]"
     assert found(tmp_path / "hour", at_last=RESERVE, every_s=60.0) == "['resident MiB']"
+
+
+FINALIZED = """
+import logging, os, sys, weakref
+sys.path.insert(0, sys.argv[1])
+from enduring.processes import is_amid_a_finalizer
+
+class Handler(logging.Handler):
+    pass
+
+def tell(*_):
+    told.append(is_amid_a_finalizer(sys._getframe()))
+
+told, handler, kept = [], Handler(), weakref.WeakSet()
+tell()
+weakref.finalize(handler, tell)
+sys.setprofile(lambda frame, event, _: tell() if event == "call" and frame.f_code.co_name in names else None)
+names = {"_removeHandlerRef", "_remove"}
+kept.add(handler)
+del handler
+sys.setprofile(None)
+print(told[0], all(told[1:]), len(told) > 3)
+"""
+
+
+def test_alarm_amid_a_finalizer_is_told_from_one_in_a_call():
+    """Python prints what is raised there and goes on: an application that is interrupted there learns nothing of it."""
+    ended = run_child(FINALIZED, ROOT / ".ci")
+
+    assert ended.stdout == "False True True\n"

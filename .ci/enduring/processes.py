@@ -23,8 +23,10 @@ import signal
 import sys
 import time
 import warnings
+import weakref
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, NamedTuple, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -44,6 +46,19 @@ _INTERRUPTED_CALLS: Final = 20
 _CALL_S: Final = 0.0003
 _LIMITS: Final = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
 _RECORDS_OF_A_CHILD: Final = 3
+# What Python runs when it collects a handler: what is raised there it prints, and goes on.
+_FINALIZERS: Final = {
+    weakref.finalize.__call__.__code__,
+    weakref.WeakSet()._remove.__code__,  # type: ignore[attr-defined]  # noqa: SLF001  they have no other name
+    logging._removeHandlerRef.__code__,  # type: ignore[attr-defined]  # noqa: SLF001  the same
+}
+
+
+def is_amid_a_finalizer(frame: FrameType | None) -> bool:
+    """Say whether *frame* is a finalizer's, or one that it has called."""
+    while frame is not None and frame.f_code not in _FINALIZERS:
+        frame = frame.f_back
+    return frame is not None
 
 
 def options(durability: str, batch_size: int = 10) -> dict[str, Any]:
@@ -132,9 +147,12 @@ class Writer:
             self.is_in_call = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def on_alarm(self, *_: object) -> None:
+    def on_alarm(self, _: int, frame: FrameType | None) -> None:
         """Do in the middle of a call what was told."""
         if not self.is_in_call:
+            return
+        if self.how != "logs" and is_amid_a_finalizer(frame):
+            signal.setitimer(signal.ITIMER_REAL, _CALL_S)
             return
         self.is_in_call = False
         self.interrupted += 1
