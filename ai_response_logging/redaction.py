@@ -39,7 +39,6 @@ _KEY_BEGINS: Final = (
 )  # fmt: skip
 _BEHIND_AN_ESCAPE: Final = (1, 5)  # places in a run that follows a backslash: "nsk-..." and "u000ask-..."
 _TOKEN_WORDS: Final = (b"bearer ", b"basic ", b"ya29.")
-_BEFORE_A_TOKEN: Final = frozenset({b" ", b"."})  # the last of each of them
 _BEFORE_A_RUN: Final = max(map(len, _TOKEN_WORDS))
 # Names of fields and of machines, ids of models: the same runs come again and again, each with what stands around it.
 _harmless_runs: Final[set[bytes]] = set()
@@ -89,8 +88,7 @@ def _holds_a_key(line: bytes, at: int, end: int) -> bool:
         return True
     if end - at >= _HEX_DIGITS and line[end : end + 1] == b".":
         return True
-    before = line[max(at - _BEFORE_A_RUN, 0) : at]
-    return before[-1:] in _BEFORE_A_TOKEN and before.lower().endswith(_TOKEN_WORDS)
+    return line[max(at - _BEFORE_A_RUN, 0) : at].lower().endswith(_TOKEN_WORDS)
 
 
 def _begins_a_key(line: bytes, at: int, till: int) -> bool:

@@ -340,6 +340,14 @@ def test_check_warns_of_nothing_and_configures_nothing(command: Cli) -> None:
     assert sorted(os.listdir()) == ["x.yaml"]
 
 
+@pytest.mark.parametrize("filename", ["\0", "\ud800", 5])
+def test_filename_that_is_no_path_is_told_at_its_key(filename: Any):
+    """Before a handler is made, and not as what the system says of it."""
+    told = check({**a_mapping(Path("log.jsonl")), "handlers": {"ai": {"class": OURS, "filename": filename}}})
+
+    assert any("filename must be a path, got" in one and "handlers.ai.filename" in one for one in told)
+
+
 # --- whatever stands in it -----------------------------------------------------------------------------------------
 
 STRANGE = (None, 5, 1.5, True, "", "x", "\n", "\0", "\ud800", b"x", [], [[]], [{}], {}, {5: 1}, {None: 1}, 10**400)
