@@ -480,8 +480,9 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
             try:
                 fields[name] = _own(value, dicts)
             except RecursionError:
-                fields[name] = inner = _inner(value)
+                inner = _inner(value)
                 dicts.append(inner)
+                fields = {**fields, name: inner}  # in a dict of our own: the careful way must find the value
         return orjson.dumps(fields, _default, _OPTIONS), (fields, dicts, plan)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None, None

@@ -459,6 +459,18 @@ def test_the_same_names_in_another_order_are_looked_at_anew(written: Written) ->
     assert (fields["count"], fields["encode_errors"][0]["path"]) == ("NaN", "count")
 
 
+def test_what_is_nested_deep_is_kept_beside_a_text_that_asks_for_the_careful_way(written: Written) -> None:
+    """The short way has made JSON of it when the text stops it; the careful way must find the value, not that."""
+    deep: Any = "bottom"
+    for _ in range(60):
+        deep = [deep]
+
+    line = written(made(deep=deep, text="half an emoji: \ud83d"))
+
+    assert line["deep"] == deep
+    assert [error["path"] for error in line["encode_errors"]] == ["text"]
+
+
 def test_a_nan_that_is_nested_deep_is_named(written: Written) -> None:
     """Where we stop following, a NaN is still no null."""
     given: Any = [float("nan")]
