@@ -10,8 +10,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
+from ._fast_json import dumps_plain, loads_plain
 from ._redaction_rules import rules_of
 from .blobs import BlobStore, set_apart
 from .redaction import Names, Redactor
@@ -61,13 +60,13 @@ class Cleaner:
             taken: What was taken out of other parts of the record.
         """
         if taken or parts is None or self._redactor.suspects(text, *parts):
-            plain = orjson.loads(text)
+            plain = loads_plain(text)
             taken += self._redactor.redact(plain)
             if taken:
                 plain["redacted"] = taken
                 text = _json(plain)
         if self._keep is not None and len(text) > self._most_bytes > 0:
-            plain = orjson.loads(text)
+            plain = loads_plain(text)
             if entries := set_apart(plain, self._most_bytes, len(text), self._keep):
                 plain["blobs"] = entries
                 text = _json(plain)
@@ -76,7 +75,7 @@ class Cleaner:
 
 def _json(plain: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(plain)
+        return dumps_plain(plain)
     except TypeError:  # nested 254 levels deep, one more than it writes at once: the formatter had done it in two parts
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -20,8 +20,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import orjson
-
+from ._fast_json import dumps_plain, loads_plain
 from .record import CHECKSUM_MARK, tail_of
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Mark(NamedTuple):
 
     def slot(self) -> tuple[int, bytes]:
         """Return where in the mark file it belongs, and its bytes."""
-        body = orjson.dumps([self.number, self.consumed, self.intent and list(self.intent)])
+        body = dumps_plain([self.number, self.consumed, self.intent and list(self.intent)], is_small=True)
         text = b"%b %08x" % (body, zlib.crc32(body))
         return self.number % 2 * MARK_BYTES, text.ljust(MARK_BYTES - 1) + b"\n"
 
@@ -90,7 +89,7 @@ def find_mark(data: bytes) -> Mark:
     for start in (0, MARK_BYTES):
         body, _, check = data[start : start + MARK_BYTES].rstrip().rpartition(b" ")
         if body and check == b"%08x" % zlib.crc32(body):
-            number, consumed, intent = orjson.loads(body)
+            number, consumed, intent = loads_plain(body)
             found.append(Mark(number, consumed, intent and Intent(*intent)))
     return max(found)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from ._fast_json import loads
 from ._shapes import has_older_shape
 from .record import CHECKSUM_MARK, checksum
 
@@ -35,7 +36,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
         ValueError: It is not UTF-8, not JSON (NaN and Infinity are not), or not an object; the text says which.
     """
     try:
-        value = orjson.loads(line)
+        value = loads(line)
     except orjson.JSONDecodeError as error:
         value = _parse_slowly(line, error)
     if not isinstance(value, dict):
@@ -125,7 +126,7 @@ def _begins_a_record(body: bytes, behind: int, start: int) -> bool:
 
 def _breaks_at(body: bytes, at: int) -> bool:
     try:
-        orjson.loads(body.decode("latin-1"))
+        loads(body.decode("latin-1"))
     except orjson.JSONDecodeError as error:
         gap = body[error.pos : at]
         return error.pos <= at + _BEHIND and (len(gap) <= _BEFORE or not gap.strip(b"\0"))

@@ -20,6 +20,8 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, Final
 
+from ._fast_json import memory_can_end
+
 __all__ = ["MAX_DEPTH", "MAX_NAMED", "dataclass_fields", "has_unfaithful_null", "plain_fields"]
 
 MAX_DEPTH: Final = 100  # orjson stops at 254 and readers at less; an answer nested deeper is not data
@@ -87,7 +89,9 @@ class _Plainer:
             if isinstance(value, (uuid.UUID, PurePath)):
                 return self.text(str(value), path)
             return self.container(value, path, depth)
-        except Exception as error:  # noqa: BLE001  values run foreign code: whatever it raises, the record goes on
+        except Exception as error:  # values run foreign code: whatever it raises, the record goes on
+            if isinstance(error, MemoryError) and memory_can_end():
+                raise  # the caller is told, and has the answer still; else a name would be all that is kept of it
             self.name(path, type(error).__name__)
             return f"<{type(value).__name__}>"
 

@@ -21,8 +21,7 @@ from contextlib import suppress
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
+from ._fast_json import loads_plain
 from ._journal_format import seq_of
 from ._kept import KeptLines
 from ._prepared import PreparedRecord
@@ -338,7 +337,7 @@ def _beginning(lines: list[bytes], max_bytes: int) -> list[bytes]:
 
 def _record_of(line: bytes) -> logging.LogRecord:
     """Return a LogRecord for *line*; its message is the record's, its fields are attributes."""
-    fields = orjson.loads(line)
+    fields = loads_plain(line)
     record = logging.makeLogRecord({
         "name": fields.pop("logger", ""), "levelname": fields.pop("level", "INFO"), "msg": fields.pop("message", ""),
         "created": fields.get("unix_timestamp", 0.0), "process": fields.pop("pid", None),

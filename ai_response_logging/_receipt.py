@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-import orjson
-
+from ._fast_json import dumps_plain
 from ._numbers import Numbers, Place
 from .record import SCHEMA_VERSION, host_name, seal, tail_of, timestamp, uuid7
 
@@ -82,7 +81,7 @@ def receipt_line(forgotten: Forgotten, by: Sequence[str], writer_id: str, seq: i
             "ranges": {name: list(numbers.runs()) for name, numbers in forgotten.numbers.items()},
         },
     }
-    return seal(orjson.dumps(record)[:-1], tail_of(writer_id), seq)
+    return seal(dumps_plain(record)[:-1], tail_of(writer_id), seq)
 
 
 def forgotten_in(record: Mapping[str, Any]) -> dict[str, list[tuple[int, int]]] | None:

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
+from . import _fast_json
 from ._cleaning import SECRETS_ONLY, Cleaner, Parts
+from ._fast_json import SMALL, claim_stack, dumps, dumps_plain, loads_plain, look_again
 from ._formatter_options import NOT_EXTRA, FieldsFormatter, copy_of, created_us
 from ._plain import has_unfaithful_null, plain_fields
 from .record import (
@@ -101,16 +103,17 @@ def _quoted(text: str) -> bytes:
 def _quote(value: object, path: str, named: list[dict[str, str]]) -> bytes:
     """Return *value* as a JSON string, whatever it is; what had to be replaced is added to *named*."""
     try:
-        return orjson.dumps(value if type(value) is str else _text_of(value, path, named))
-    except TypeError:  # a lone surrogate
-        return orjson.dumps(_text_of(value, path, named))
+        text = value if type(value) is str else _text_of(value, path, named)
+        return dumps_plain(text, is_small=len(text) <= SMALL)
+    except (TypeError, UnicodeEncodeError):  # a lone surrogate
+        return dumps_plain(_text_of(value, path, named))
 
 
 def _text_of(value: object, path: str, named: list[dict[str, str]]) -> str:
     plain, replaced = plain_fields({path: value})
     named.extend(replaced)
     text = plain[path]
-    return text if isinstance(text, str) else orjson.dumps(text).decode()
+    return text if isinstance(text, str) else dumps_plain(text).decode()
 
 
 class AIResponseFormatter(FieldsFormatter):
@@ -190,10 +193,12 @@ class AIResponseFormatter(FieldsFormatter):
             fields["provider"] = provider_of(platform)
         created, level, logger, message, pid, thread = head
         micros = created_us(created)
+        second, micro = divmod(micros, 1_000_000)
+        before, between = _times_of(second)
         given = fields.pop("record_id", None) if plan.has_id else None
         if given is not None and _is_given(given):
             quoted = _quote(given, "record_id", named)
-            record_id = orjson.loads(quoted)
+            record_id = loads_plain(quoted)
         else:
             record_id = uuid7(micros // 1000, pid)
             quoted = b'"%b"' % record_id.encode("ascii")
@@ -202,14 +207,13 @@ class AIResponseFormatter(FieldsFormatter):
         circumstances = self._circumstances((level, logger, message, pid), event, named, taken)
         text, parts = (None, None) if named else _short_way(fields, plan)
         text = self.cleaner.clean(self._careful_way(fields, named) if text is None else text, parts, taken)
-        second, micro = divmod(micros, 1_000_000)
-        before, between = _times_of(second)
         digits = b"%06d" % micro
         pieces = (_BEGIN, quoted, before, digits, between, digits, circumstances, _name(thread), b",", text[1:-1])
         body = b"".join(pieces)
         return _new(Encoded, (body if len(text) > _EMPTY else body[:-1], record_id, bool(named)))
 
     def _careful_way(self, fields: Mapping[Any, Any], named: list[dict[str, str]]) -> bytes:
+        claim_stack()
         plain, replaced = self._plain_fields({key: value for key, value in fields.items() if value is not None})
         named.extend(replaced)
         # A key that was no text may read like one of ours now.
@@ -217,7 +221,7 @@ class AIResponseFormatter(FieldsFormatter):
             _set_aside(plain, [(name, f"caller.{name}") for name in _IN_HEAD & plain.keys()])
         if named:
             plain["encode_errors"] = named
-        return orjson.dumps(plain)
+        return dumps_plain(plain)
 
     def _circumstances(
         self, about: tuple[str, str, str, int], event: object, named: list[dict[str, str]], taken: list[dict[str, str]]
@@ -265,6 +269,7 @@ def _times_of(second: int) -> tuple[bytes, bytes]:
     global _second  # noqa: PLW0603  one immutable tuple, so a race between threads only makes it twice
     known, before, between = _second
     if known != second:
+        look_again()
         before, between = b',"timestamp":"%b.' % date_and_time(second), b'Z","unix_timestamp":%d.' % second
         _second = (second, before, between)
     return before, between
@@ -311,12 +316,9 @@ class _Plan:
         """For the classes of their values, in the same order."""
 
 
-class _Looks(NamedTuple):
-    """What of a record's fields must be looked at before they are kept: by name, as their values' classes ask."""
-
-    unknown: tuple[str, ...]
-    floats: tuple[str, ...]
-    containers: tuple[str, ...]
+# What of a record's fields must be looked at before they are kept, as their values' classes ask: the names of unknown
+# ones, of floats, of containers, of texts. A NamedTuple takes longer to take apart.
+_Looks = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
 # Applications log the same fields again and again: what their names ask for is found out once.
@@ -451,7 +453,7 @@ def _own(value: Any, dicts: list[Any], levels: int = _MOST_LEVELS) -> Any:
 def _inner(value: Any) -> orjson.Fragment:
     """Return the list or dict *value* as JSON, as :func:`_own` does with its copy; for what is nested deep."""
     own = marshal.loads(marshal.dumps(value))  # noqa: S302  our own bytes, and marshal refuses what has Python code
-    text = orjson.dumps(own)
+    text = dumps(own)
     if b"null" in text and has_unfaithful_null(own):
         raise ValueError
     return orjson.Fragment(text)
@@ -468,7 +470,10 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
     """Return *fields*, which are ours to change, as a JSON object; None where only the careful way is right."""
     kinds = tuple(map(type, fields.values()))
     try:
-        unknown, floats, containers = plan.looks.get(kinds) or _looks_at(fields, kinds, plan)
+        unknown, floats, containers, texts = plan.looks.get(kinds) or _looks_at(fields, kinds, plan)
+        characters = 0
+        for name in texts:
+            characters += len(fields[name])
         for name in unknown:
             del fields[name]
         for name in floats:
@@ -483,7 +488,9 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
                 inner = _inner(value)
                 dicts.append(inner)
                 fields = {**fields, name: inner}  # in a dict of our own: the careful way must find the value
-        return orjson.dumps(fields, _default, _OPTIONS), (fields, dicts, plan)
+        # For little text it is enough to have asked within the last second: two system calls less for most records.
+        encode = dumps if _fast_json.memory_could_end or containers or characters > SMALL else orjson.dumps
+        return encode(fields, _default, _OPTIONS), (fields, dicts, plan)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None, None
 
@@ -491,9 +498,9 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
 def _looks_at(fields: dict[str, Any], kinds: tuple[type, ...], plan: _Plan) -> _Looks:
     """Return what of *fields*, whose values are of *kinds*, must be looked at, and remember it for the next record."""
     of = list(zip(fields, kinds, strict=True))
-    unknown, floats = (tuple(name for name, one in of if one is kind) for kind in (NoneType, float))
+    unknown, floats, texts = (tuple(name for name, one in of if one is kind) for kind in (NoneType, float, str))
     leaves = {NoneType, float, *_LEAVES}
-    looks = _Looks(unknown, floats, tuple(name for name, one in of if one not in leaves))
+    looks = (unknown, floats, tuple(name for name, one in of if one not in leaves), texts)
     if _KINDS.issuperset(kinds):  # a foreign class would be kept alive
         if len(plan.looks) >= _MOST_LOOKS:
             plan.looks.clear()

@@ -19,8 +19,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from ._fast_json import loads_plain
 from ._fork import notice_fork
 from ._options import Options
 from ._pipeline import Pipeline, pipeline_on
@@ -264,7 +263,7 @@ def _portable(record: logging.LogRecord, encoded: Encoded) -> dict[str, Any]:
 
     A queue between processes pickles them; a lock or a socket in a field must not cost the record.
     """
-    fields = orjson.loads(encoded.body + b"}")
+    fields = loads_plain(encoded.body + b"}")
     own = logging.makeLogRecord({"msg": fields["message"], "message": fields["message"], "args": None})
     for name in own.__dict__.keys() & record.__dict__.keys() - {"msg", "message", "args", "exc_info", "exc_text"}:
         own.__dict__[name] = record.__dict__[name]

@@ -16,9 +16,8 @@ from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import orjson
-
 from . import _libc
+from ._fast_json import dumps_plain
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -213,7 +212,7 @@ def checksum(prefix: bytes) -> bytes:
 
 def tail_of(writer_id: str) -> bytes:
     """Return what stands between a line's body and its number, for :func:`seal`; the same for all lines of a writer."""
-    return b',"writer_id":%b,"seq":' % orjson.dumps(writer_id)
+    return b',"writer_id":%b,"seq":' % dumps_plain(writer_id)
 
 
 def seal(body: bytes, tail: bytes, seq: int, begun: int | None = None) -> bytes:
