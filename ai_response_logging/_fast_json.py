@@ -124,7 +124,12 @@ def loads(text: bytes | str) -> Any:
 
 
 def loads_plain(text: bytes) -> Any:
-    """Return what *text*, which is JSON, holds, as `loads` does, or slower where there is too little memory for it."""
+    """
+    Return what *text* holds, as `loads` does, or slower where there is too little memory for it.
+
+    Raises:
+        ValueError: It is no JSON; the slower way lets NaN and Infinity pass.
+    """
     try:
         return loads(text)
     except MemoryError:

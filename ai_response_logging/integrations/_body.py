@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
+from .._fast_json import loads_plain
 from ._outcome import UnexpectedAnswerError
 from ._sse import EventParser
 from ._wire import Fold, Wire
@@ -93,7 +92,7 @@ class Body:
         """
         raw = self.whole()
         try:
-            body = orjson.loads(raw)
+            body = loads_plain(raw)
         except ValueError:
             raise UnexpectedAnswerError(_text(raw)[:200]) from None
         try:
@@ -112,7 +111,7 @@ class Body:
         """Return the error object of an answer that is a failure, or its text as the message."""
         raw = self.whole()
         try:
-            body = orjson.loads(raw)
+            body = loads_plain(raw)
         except ValueError:
             return {"message": _text(raw).strip()}
         error = body.get("error", body) if isinstance(body, dict) else body
@@ -137,7 +136,7 @@ class Body:
                 self._fold.finish()
                 continue
             try:
-                data = orjson.loads(event.data)
+                data = loads_plain(event.data)
             except ValueError:
                 self.has_bad_event = True
                 continue

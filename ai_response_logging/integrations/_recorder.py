@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
-import orjson
-
 from .._context import context_fields
+from .._fast_json import loads_plain
 from .._fork import forget_in_child
 from ..api import record_fields, refuse
 from ._body import Body
@@ -219,7 +218,7 @@ class Recorder:
 
     def _request_fields(self, wire: Wire, request: RequestView, content: bytes) -> Record:
         try:
-            body = orjson.loads(content)
+            body = loads_plain(content)
         except ValueError:
             body = {}
         body = body if isinstance(body, dict) else {}
