@@ -25,6 +25,8 @@ COUNTS = re.compile(r"acked=(?P<acked>\d+) present=(?P<present>\d+)")
 CLEAN = re.compile(r"0/0/0(?P<refused> n\d+)?\s+acked=")
 # What stands behind the arrow is the log after it was opened once more: what was in a journal has come home.
 HOME = re.compile(r"\d+/0/\d+\s+->0/0/0\s+acked=")
+# A process that ended so had not to: no recipe sends SIGSEGV or SIGBUS.
+CRASHED = re.compile(r" rc=\[[^]]*-(?:11|7)\b")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ def complaint_about_verdict(verdict: str, least_acked: int, *, comes_home: bool)
     """Say what is wrong with one verdict, or nothing."""
     if not (CLEAN.match(verdict) or (comes_home and HOME.match(verdict))):
         return "not 0/0/0"
+    if CRASHED.search(verdict):
+        return "a process died of a SIGSEGV or a SIGBUS"
     counts = COUNTS.search(verdict)
     if counts is None or int(counts["acked"]) < least_acked:
         return f"fewer than {least_acked} records were accepted, so the fault was not played on what it should be"
