@@ -36,10 +36,12 @@ SMALL: Final = 4096
 """Characters: for so few it is enough to know whether memory could end a second ago; two system calls tell of now."""
 
 _LEAST: Final = 8192  # a buffer of 4096 bytes at the beginning, the parser's the same
-_PER_ITEM: Final = 160  # of a list, a key, a value: 144
-_PER_TEXT_BYTE: Final = 8 + 1  # in its buffer, and the UTF-8 that Python keeps beside a text that is not ASCII
+_PER_ITEM: Final = 160  # of a list, a key, a value: 144 were seen
+_PER_TEXT_BYTE: Final = 9  # 8 were seen
 _PER_PARSED_BYTE: Final = 80  # the parser's tree, and a dict of one key from its seven bytes
 _STACK_BYTES: Final = 1 << 18
+_MALLOCS_OWN: Final = 1 << 17  # glibc has larger pieces from the kernel
+_MALLOCS_LEAST: Final = 1 << 20
 
 
 def _is_overcommit_strict() -> bool:
@@ -50,9 +52,16 @@ def _is_overcommit_strict() -> bool:
         return False
 
 
-if sys.platform == "win32" or _is_overcommit_strict():
+if sys.platform == "win32":
 
     def memory_can_end() -> bool:
+        """Say no: nobody records there."""
+        return False
+
+elif _is_overcommit_strict():
+
+    def memory_can_end() -> bool:
+        """Say yes, at any time."""
         return True
 
 else:
@@ -142,17 +151,27 @@ def claim_stack() -> None:
 
     CPython (3.11.7) may die of a SIGSEGV where the kernel has none for a frame.
     """
-    if memory_can_end():
-        try:
-            import mmap  # noqa: TID251  no page of it is touched
-
-            mmap.mmap(-1, _STACK_BYTES).close()  # frames are not malloc's
-        except (ImportError, OSError):
-            raise MemoryError from None
+    if memory_can_end() and not _has_kernel(_STACK_BYTES):
+        raise MemoryError
 
 
 def _take(size: int) -> None:
-    bytes(_LEAST + size)  # from where orjson will have them, and given back at once
+    """Raise MemoryError if orjson might not get *size* bytes at this moment."""
+    # malloc(3) keeps what it is given back, up to twice the largest piece: asked for a large one only to look, it would
+    # have all the room there is, and frames none. It asks the kernel for a MiB at least.
+    if size < _MALLOCS_OWN or not _has_kernel(size + 2 * _MALLOCS_LEAST):
+        bytes(_LEAST + size)
+
+
+def _has_kernel(size: int) -> bool:
+    """Say whether the kernel has *size* bytes for this process alone."""
+    try:
+        from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap  # noqa: TID251  no page of it is touched
+
+        mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS).close()
+    except (ImportError, OSError, MemoryError):
+        return False
+    return True
 
 
 def _most_for(value: Any) -> int:
@@ -173,5 +192,6 @@ def _most_for(value: Any) -> int:
             items += len(one)
         elif kind is orjson.Fragment:
             raise MemoryError  # nobody can ask it how long it is
-    # It doubles its buffer, so that may be nearly twice too large; and half as large is the one that it moves from.
-    return 3 * (_PER_TEXT_BYTE * texts + _PER_ITEM * items)
+    # It doubles its buffer until that is large enough, and while it moves there are two; Python keeps a text's UTF-8.
+    buffer = 1 << (_PER_TEXT_BYTE * texts + _PER_ITEM * items).bit_length()
+    return buffer + buffer // 2 + texts
