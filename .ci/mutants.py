@@ -451,7 +451,7 @@ MUTANTS: Final = (
            "        _take(len(text) * _PER_PARSED_BYTE)\n", "        pass\n",
            "tests/test_fast_json.py::test_too_little_memory_is_a_memory_error_and_never_the_end_of_the_process"),
     Mutant("Never ends the process: a limit is seen when a long text comes", "formatter.py",
-           "_fast_json.memory_could_end or containers or characters > SMALL", "_fast_json.memory_could_end",
+           "_fast_json.memory_could_end or characters[0] > SMALL", "_fast_json.memory_could_end",
            "tests/test_fast_json.py::test_limit_that_comes_while_records_are_logged_is_seen_by_a_long_one_at_once"),
     Mutant("Never ends the process: and within a second by the others", "formatter.py",
            "        look_again()\n", "",

@@ -39,6 +39,8 @@ def parse_line(line: bytes) -> dict[str, Any]:
         value = loads(line)
     except orjson.JSONDecodeError as error:
         value = _parse_slowly(line, error)
+    except MemoryError:  # for the fast parser; the other does with less
+        value = _parse_slowly(line)
     if not isinstance(value, dict):
         name = _JSON_NAMES.get(type(value), "null")
         raise ValueError(f"a JSON {name}, not an object")  # noqa: TRY004  one error for every bad line
@@ -48,7 +50,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
 _JSON_NAMES: Final = {list: "list", str: "string", int: "number", float: "number", bool: "boolean"}
 
 
-def _parse_slowly(line: bytes, error: orjson.JSONDecodeError) -> object:
+def _parse_slowly(line: bytes, error: orjson.JSONDecodeError | None = None) -> object:
     """Take what the fast parser refuses although it is JSON: half an emoji as an escape, found in the oldest files."""
     if not line.strip():
         raise ValueError("a blank line")
@@ -56,8 +58,8 @@ def _parse_slowly(line: bytes, error: orjson.JSONDecodeError) -> object:
         text = line.decode("utf-8")
     except UnicodeDecodeError as bad:
         raise ValueError(f"not UTF-8 from byte {bad.start} of the line on") from None
-    complaint = f"not JSON: {error.msg} (character {error.pos} of the line)"
-    if "\\u" not in text:
+    complaint = f"not JSON: {error.msg} (character {error.pos} of the line)" if error else "not JSON"
+    if error and "\\u" not in text:
         raise ValueError(complaint)
     try:
         return json.loads(text, parse_constant=_refuse)

@@ -413,11 +413,11 @@ _INFINITY: Final = float("inf")
 _MOST_LEVELS: Final = 50
 
 
-def _own(value: Any, dicts: list[Any], levels: int = _MOST_LEVELS) -> Any:
+def _own(value: Any, dicts: list[Any], characters: list[int], levels: int = _MOST_LEVELS) -> Any:
     """
     Return a copy of the list or dict *value* that nobody else has; ValueError where only the careful way is right.
 
-    All dicts that were copied are added to *dicts*.
+    All dicts that were copied are added to *dicts*, and how much text was met to the first of *characters*.
 
     orjson walks a list or a dict without holding what is in it. Python code that it calls on the way (an enum's value,
     a time's zone) may change that list, or let another thread change it, and the process ends with a SIGSEGV. So it
@@ -431,22 +431,22 @@ def _own(value: Any, dicts: list[Any], levels: int = _MOST_LEVELS) -> Any:
     if kind is dict:
         own = value.copy()
         dicts.append(own)
-        if _FLAT.issuperset(map(type, own.values())):
-            return own
         items = own.items()
     elif kind is list or kind is tuple:
         own = [*value]
-        if _FLAT.issuperset(map(type, own)):
-            return own
         items = enumerate(own)
     else:
         raise ValueError
+    met = 0
     for place, item in items:
-        if (kind := type(item)) is float:
+        if (kind := type(item)) is str:
+            met += len(item)
+        elif kind is float:
             if not -_INFINITY < item < _INFINITY:
                 raise ValueError
         elif kind not in _FLAT:
-            own[place] = _own(item, dicts, levels - 1)
+            own[place] = _own(item, dicts, characters, levels - 1)
+    characters[0] += met
     return own
 
 
@@ -471,9 +471,9 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
     kinds = tuple(map(type, fields.values()))
     try:
         unknown, floats, containers, texts = plan.looks.get(kinds) or _looks_at(fields, kinds, plan)
-        characters = 0
+        characters = [0]
         for name in texts:
-            characters += len(fields[name])
+            characters[0] += len(fields[name])
         for name in unknown:
             del fields[name]
         for name in floats:
@@ -483,13 +483,14 @@ def _short_way(fields: dict[str, Any], plan: _Plan) -> tuple[bytes, Parts] | tup
         for name in containers:
             value = fields[name]
             try:
-                fields[name] = _own(value, dicts)
+                fields[name] = _own(value, dicts, characters)
             except RecursionError:
                 inner = _inner(value)
                 dicts.append(inner)
+                characters[0] += SMALL + 1
                 fields = {**fields, name: inner}  # in a dict of our own: the careful way must find the value
         # For little text it is enough to have asked within the last second: two system calls less for most records.
-        encode = dumps if _fast_json.memory_could_end or containers or characters > SMALL else orjson.dumps
+        encode = dumps if _fast_json.memory_could_end or characters[0] > SMALL else orjson.dumps
         return encode(fields, _default, _OPTIONS), (fields, dicts, plan)
     except Exception:  # noqa: BLE001  whatever a value's class raises, the careful way is there for it
         return None, None

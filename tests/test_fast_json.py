@@ -16,6 +16,7 @@ from helpers import run_child
 
 from ai_response_logging import _fast_json
 from ai_response_logging._fast_json import SMALL, dumps, dumps_plain, loads, loads_plain
+from ai_response_logging._parse import parse_line
 from ai_response_logging._plain import plain_fields
 from ai_response_logging.formatter import AIResponseFormatter, current_head
 
@@ -245,7 +246,8 @@ def test_limit_that_comes_while_records_are_logged_is_seen_by_a_long_one_at_once
     assert not looked(a="x" * (SMALL - 1), b="y")
     assert looked(a="x" * SMALL, b="y")
     assert looked(a="x" * (SMALL + 1))
-    assert looked(a=["b"])
+    assert not looked(a="x" * (SMALL - 2), b=[{"c": "y", "d": 1.5, "e": ["z", None, 7]}])
+    assert looked(a="x" * (SMALL - 2), b=[{"c": "y", "d": 1.5, "e": ["zz", None, 7]}])
     looks.clear()
     formatter.encode_fields({"a": "b"}, head._replace(created=head.created + 1))
     assert looks
@@ -283,3 +285,14 @@ def test_overcommit_is_read_from_the_kernel():
         pytest.skip("there is no sysctl that tells")
 
     assert _fast_json._is_overcommit_strict() == (shown.stdout == "2\n")
+
+
+def test_line_is_read_where_memory_is_short(limited: Limited):
+    """A reader gets the same from the slower parser, and refuses the same."""
+    limited.has_no_more_than(0)
+
+    assert parse_line(dumps_plain(PLAIN)) == PLAIN
+    for bad in (b'{"a": NaN}', b'{"a": 1', b"[]", b"  ", b'{"a": "\xff"}'):
+        with pytest.raises(ValueError, match=r"not JSON|not an object|blank|not UTF-8"):
+            parse_line(bad)
+    assert limited.taken
