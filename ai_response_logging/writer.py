@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchFileHandler"]
 
-_MOST_HOME_BYTES = 4 << 20
+# Of what others left: more of long lines, since each block costs two writes and a mark, and whoever is killed at one of
+# them leaves the rest to the next. In memory a block is there twice.
+_HOME_BYTES, _MOST_HOME_BYTES = 4 << 20, 12 << 20
+_HOME_LINES = 160
 
 _LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
 
@@ -303,7 +306,7 @@ class BatchFileHandler(CallerFileHandler):
     def _append_head(self, source: LineQueue | Orphan, descriptor: int, info: os.stat_result) -> None:
         start = info.st_size
         # What others left comes home in few, large writes: nobody waits behind it but writers of other processes.
-        most = MAX_BLOCK_BYTES if source is self.queue else _MOST_HOME_BYTES
+        most = MAX_BLOCK_BYTES if source is self.queue else _most_home_bytes(source.first(1))
         room = max(self.maxBytes - start, 1) if self.maxBytes else most
         lines = self._fitting(descriptor, start, source.head(min(room, most)))
         writer_id = self.queue.writer_id
@@ -396,6 +399,11 @@ class BatchFileHandler(CallerFileHandler):
 
 def _left(deadline_s: float | None, most_s: float) -> float:
     return most_s if deadline_s is None else max(0.0, min(most_s, deadline_s - time.monotonic()))
+
+
+def _most_home_bytes(first: list[bytes]) -> int:
+    """Return how much to bring home at once where the *first* line is of that length."""
+    return max(_HOME_BYTES, min(_MOST_HOME_BYTES, _HOME_LINES * sum(map(len, first))))
 
 
 def _whole(lines: list[bytes], written_bytes: int) -> tuple[int, int]:

@@ -776,3 +776,39 @@ def test_writer_killed_while_it_stashes_leaves_nothing_half(tmp_path: Path, call
     assert fired >= least // every
     assert len(notes.ids()) == 20
     assert_all_there_once(log, [f"r-{number}" for number in range(20)])
+
+
+# Argument 1: the log. Three processes are killed that have 300 answers of 64 KiB under way each.
+MANY_LARGE_LEFT = """
+import os, sys
+from ai_response_logging import configure, log_ai_response
+
+children = []
+for number in range(3):
+    if not (pid := os.fork()):
+        configure(filename=sys.argv[1], batch_size=10_000, flush_interval=1000, queue_max_size=10_000)
+        for answer in range(300):
+            log_ai_response(record_id=f"{number}-{answer}", response="x" * 65536)
+        os.kill(os.getpid(), 9)
+    children.append(pid)
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
+"""
+BRING_HOME = """
+import sys
+from ai_response_logging import configure
+configure(filename=sys.argv[1]).close()
+"""
+
+
+@has_strace
+def test_much_that_was_left_comes_home_in_few_writes(tmp_path: Path, log_path: Path):
+    """Fewer than twenty, marks included: at each of them whoever brings it home may be killed, and the rest waits."""
+    assert run_child(MANY_LARGE_LEFT, log_path).stdout == "[-9, -9, -9]\n"
+    calls = "write,writev,pwrite64,pwritev"
+    strace = ["-qq", "-f", "-y", "-e", f"trace={calls}", "-o", str(tmp_path / "trace"), sys.executable]
+
+    run_child(BRING_HOME, log_path, python="strace", options=strace)
+
+    assert_all_there_once(log_path, {f"{number}-{answer}" for number in range(3) for answer in range(300)})
+    trace = (tmp_path / "trace").read_text("utf-8", "replace")
+    assert sum(str(log_path) in row for row in trace.splitlines()) < 20
