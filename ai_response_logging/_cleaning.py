@@ -6,7 +6,6 @@ Nearly every record passes with a look at its bytes; what has something in it is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,20 +63,13 @@ class Cleaner:
             taken += self._redactor.redact(plain)
             if taken:
                 plain["redacted"] = taken
-                text = _json(plain)
+                text = dumps_plain(plain)
         if self._keep is not None and len(text) > self._most_bytes > 0:
             plain = loads_plain(text)
             if entries := set_apart(plain, self._most_bytes, len(text), self._keep):
                 plain["blobs"] = entries
-                text = _json(plain)
+                text = dumps_plain(plain)
         return text
-
-
-def _json(plain: dict[str, Any]) -> bytes:
-    try:
-        return dumps_plain(plain)
-    except TypeError:  # nested 254 levels deep, one more than it writes at once: the formatter had done it in two parts
-        return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 SECRETS_ONLY: Final = Cleaner(Redactor(rules_of(None)))

@@ -81,9 +81,6 @@ def look_again() -> None:
     memory_could_end = memory_can_end()
 
 
-"""Whether memory could end when somebody last looked."""
-
-
 def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int | None = None) -> bytes:
     """
     Return *value* as `orjson.dumps` does.
@@ -104,18 +101,18 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int |
 
 def dumps_plain(value: Any, *, is_small: bool = False) -> bytes:
     """
-    Return *value* as `dumps` does, or slower where there is too little memory for it.
+    Return *value* as `dumps` does, or slower where there is too little memory for it, or more levels than it writes.
 
     Args:
         value: Of JSON's own kinds alone.
-        is_small: The texts in it have at most :data:`SMALL` characters, and nothing in it is nested.
+        is_small: The texts in it have at most :data:`SMALL` characters.
 
     Raises:
-        TypeError, UnicodeEncodeError: Half an emoji is in it.
+        UnicodeEncodeError: Half an emoji is in it.
     """
     try:
         return orjson.dumps(value) if is_small and not memory_could_end else dumps(value)
-    except MemoryError:
+    except (MemoryError, orjson.JSONEncodeError):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -105,7 +105,7 @@ def _quote(value: object, path: str, named: list[dict[str, str]]) -> bytes:
     try:
         text = value if type(value) is str else _text_of(value, path, named)
         return dumps_plain(text, is_small=len(text) <= SMALL)
-    except (TypeError, UnicodeEncodeError):  # a lone surrogate
+    except UnicodeEncodeError:  # a lone surrogate
         return dumps_plain(_text_of(value, path, named))
 
 
