@@ -9,6 +9,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -775,3 +776,14 @@ def test_emit_raises_nothing_whatever_goes_wrong_inside(
 
     assert handler.told
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, False), (1.0, True)])
+def test_write_that_is_on_its_way_is_no_standstill(handler: BatchFileHandler, seconds: float, *, told: bool):
+    """Whoever gives up in the middle of a short one is told of the fault before it, and not of 0.0 seconds."""
+    handler._writes_since_s = time.monotonic() - seconds
+
+    handler.note_standstill(0.05)
+
+    handler._writes_since_s = None
+    assert ("a write has not returned for 1.0 s" in str(handler.get_stats()["last_error"])) is told
