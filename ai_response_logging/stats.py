@@ -28,6 +28,10 @@ class FaultLog:
         """Remember a fault that may still be put right, and tell nobody."""
         self.last_error, self.last_error_time = text, time.time()
 
+    def has_recent(self) -> bool:
+        """Say whether a fault came within the last minute."""
+        return self.last_error_time is not None and time.time() - self.last_error_time < QUIET_S
+
     def note(self, kind: str, text: str) -> int:
         """Remember one fault; return how many of its *kind* to tell now, 0 for none."""
         self.remember(text)

@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchFileHandler"]
 
-# Of what others left: more of long lines, since each block costs two writes and a mark, and whoever is killed at one of
+# Of what others left: more of long lines, since each block costs a mark and a write, and whoever is killed at one of
 # them leaves the rest to the next. In memory a block is there twice.
 _HOME_BYTES, _MOST_HOME_BYTES = 4 << 20, 12 << 20
 _HOME_LINES = 160
 
-_LEAST_STANDSTILL_S = 0.05  # a write that takes less is on its way, and the fault before it is what to tell
+_LEAST_STANDSTILL_S = 0.05  # a write that takes less is on its way: a fault that came before it says more
 _LEAST_PAUSE_S = 0.005  # in a flush, which tries until its time is over, also where no pause is set
 
 
@@ -385,12 +385,10 @@ class BatchFileHandler(CallerFileHandler):
 
     def note_standstill(self, waited_s: float) -> None:
         """Note what keeps the thread that writes from its answer, if it is the disk or a lock of another process's."""
-        standstill_s = self.standstill_s()
-        if standstill_s >= _LEAST_STANDSTILL_S:
-            self._note(WriteError(f"{self.baseFilename}: a write has not returned for {standstill_s:.1f} s"))
-        elif not standstill_s and (
-            held := _lock.held_elsewhere((self.stream_lock, self.stream), waited_s, self.baseFilename)
-        ):
+        if standstill_s := self.standstill_s():
+            if standstill_s >= _LEAST_STANDSTILL_S or not self.faults.has_recent():
+                self._note(WriteError(f"{self.baseFilename}: a write has not returned for {standstill_s:.2f} s"))
+        elif held := _lock.held_elsewhere((self.stream_lock, self.stream), waited_s, self.baseFilename):
             self._note(held)
 
     def _note(self, error: Exception) -> None:
