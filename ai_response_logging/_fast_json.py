@@ -99,21 +99,22 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int |
     return orjson.dumps(value, default, option)
 
 
-def dumps_plain(value: Any, *, is_small: bool = False) -> bytes:
+def dumps_plain(value: Any, default: Callable[[Any], Any] | None = None, *, is_small: bool = False) -> bytes:
     """
     Return *value* as `dumps` does, or slower where there is too little memory for it, or more levels than it writes.
 
     Args:
         value: Of JSON's own kinds alone.
+        default: As orjson's.
         is_small: The texts in it have at most :data:`SMALL` characters.
 
     Raises:
         UnicodeEncodeError: Half an emoji is in it.
     """
     try:
-        return orjson.dumps(value) if is_small and not memory_could_end else dumps(value)
+        return orjson.dumps(value, default) if is_small and not memory_could_end else dumps(value, default)
     except (MemoryError, orjson.JSONEncodeError):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(value, default=default, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def loads(text: bytes | str) -> Any:

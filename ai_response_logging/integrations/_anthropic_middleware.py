@@ -6,7 +6,7 @@ import ssl
 from types import SimpleNamespace
 from typing import Any
 
-from .._fast_json import dumps
+from .._fast_json import dumps_plain
 from ._calls import Ended
 from ._recorder import Recorder, RequestView, quietly
 from ._transport import stream_class_of
@@ -70,7 +70,7 @@ def _watch_of(recorder: Recorder, request: Any, retried: tuple[type[Exception], 
         query="",
         userinfo="",
         headers={"x-stainless-retry-count": str(request.retries_taken)},
-        read_content=lambda: dumps(request.json, default=str),
+        read_content=lambda: dumps_plain(request.json, default=str),
         timeout_s=timeout_s if isinstance(timeout_s, int | float) else None,
         max_retries=most if isinstance(most, int) else None,
     )
